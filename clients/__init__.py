@@ -1,0 +1,1 @@
+"""What listens to a running daemon: each client is a process of its own."""

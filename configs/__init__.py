@@ -1,0 +1,1 @@
+"""Data only: default settings, encoder engines, support sets, recipes, schemata and the demonstration recording."""

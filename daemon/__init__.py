@@ -1,0 +1,1 @@
+"""The live path, the service around it and the command line."""

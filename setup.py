@@ -1,0 +1,90 @@
+"""Packaging of mird: five folders, installed as subpackages of the namespace package `mird`."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+VERSION = "0.1.0"
+
+FOLDERS = ("daemon", "kernels", "training", "clients", "configs")
+
+DATA = {
+    "mird.configs": [
+        "models/*.onnx",
+        "models/*.md",
+        "support/*.mird",
+        "demo/*.flac",
+        "demo/*.md",
+        "schema/*.json",
+        "recipes/*.toml",
+        "*.toml",
+    ],
+}
+
+DEPENDENCIES = [
+    "numpy>=1.26",
+    "scipy>=1.11.4",
+    "onnxruntime>=1.17",
+    "pyaudio>=0.2.14",
+    "pyzmq>=25.1.2",
+    "msgpack>=1.0.7",
+    "pydantic-settings>=2.7",
+    "soundfile>=0.12.1",
+    "soxr>=0.5",
+    "rich>=13.7",
+]
+
+EXTRAS = {
+    # What `mird train` and the export need. The default install has no torch.
+    "train": ["torch>=2.6", "onnx>=1.17", "onnxscript>=0.1", "tensorboard>=2.16", "matplotlib>=3.8"],
+    # Faster transforms for the scalogram on a CPU.
+    "fast": ["pyfftw>=0.14"],
+    # An engine that runs on an NVIDIA GPU, in the place of the CPU's.
+    "cuda": ["onnxruntime-gpu>=1.20"],
+    # What the benchmarks measure with.
+    "bench": ["psutil>=5.9", "pytest>=8.2"],
+    "test": [
+        "build>=1.2",
+        "hypothesis>=6.100",
+        "import-linter>=2.1",
+        "jsonschema>=4.21",
+        "mypy>=1.15",
+        "psutil>=5.9",
+        "pytest>=8.2",
+        "pytest-timeout>=2.3",
+        "ruff>=0.9",
+        "scipy-stubs>=1.15",
+        "types-jsonschema",
+        "types-psutil",
+    ],
+}
+
+setup(
+    name="mird",
+    version=VERSION,
+    description="A daemon that names the musical instruments it hears, live, and learns a new one from a single clip",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="The mird authors",
+    license="MIT",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Environment :: No Input/Output (Daemon)",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11",
+    packages=[f"mird.{folder}" for folder in FOLDERS],
+    package_dir={f"mird.{folder}": folder for folder in FOLDERS},
+    package_data=DATA,
+    include_package_data=False,
+    zip_safe=False,
+    install_requires=DEPENDENCIES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["mird = mird.daemon.cli:main"]},
+)

@@ -1,0 +1,1 @@
+"""Data sets, episodes, networks, recipes, evaluation and export."""
