@@ -1,0 +1,27 @@
+"""Errors of the kernels room.
+
+KernelError                exit status 9 where it ends a command
+├── ParameterError         a value that cannot be computed with (also a ValueError)
+├── EngineError            an encoder file or engine that cannot be loaded or run
+└── FingerprintError       two things that were not made for each other
+"""
+
+from __future__ import annotations
+
+
+class KernelError(Exception):
+    """Root of this room's errors."""
+
+    exit_status = 9
+
+
+class ParameterError(KernelError, ValueError):
+    """A value outside what the computation is defined for; the message names it and the allowed range."""
+
+
+class EngineError(KernelError):
+    """An encoder could not be loaded or run; the message names the file and the reason."""
+
+
+class FingerprintError(KernelError):
+    """A file was made for another front end or encoder; the message holds both fingerprints."""
