@@ -53,9 +53,6 @@ EXTRAS = {
         "pytest>=8.2",
         "pytest-timeout>=2.3",
         "ruff>=0.9",
-        "scipy-stubs>=1.15",
-        "types-jsonschema",
-        "types-psutil",
     ],
 }
 
