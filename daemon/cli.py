@@ -1,0 +1,114 @@
+"""The command line: which commands there are, and how an error becomes an exit status.
+
+A command is a module ``mird.daemon.cli_<name>`` with ``add_arguments(parser)`` and ``run(args) -> int``. It is imported
+when it is chosen or its help is asked for, and imports what it needs inside ``run``: ``--help`` is quick.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+COMMANDS = {
+    "config": "show the settings in force and where each came from",
+}
+
+EXIT_STATUSES = """\
+exit statuses:
+  0    done; also when a reader of standard output goes away
+  1    a fault in mird itself, with a traceback
+  2    the command line was wrong
+  3    a setting, a variable or a settings file was wrong
+  4    a source of sound is missing, empty or cannot be read
+  5    a clip cannot be enrolled, or a class cannot have that name
+  6    the support set is damaged or of another encoder
+  7    an address to publish or listen at cannot be used
+  8    the daemon cannot be reached, or refused the request
+  9    an encoder or front end cannot be loaded or used
+  10   training or evaluation cannot go on
+  130  interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : Sequence[str], optional
+        Arguments after the program's name; this process's by default.
+
+    Returns
+    -------
+    int
+        The exit status, one of ``EXIT_STATUSES``.
+    """
+    try:
+        status = _run(sys.argv[1:] if argv is None else list(argv))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # What read our output has gone, as `head` does. Python flushes standard output once more on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        ours = getattr(error, "exit_status", None)
+        if not isinstance(ours, int):
+            raise
+        print("mird: error:", " ".join(str(error).split()), file=sys.stderr)
+        return ours
+    return status
+
+
+def _run(argv: list[str]) -> int:
+    top = _top_parser()
+    chosen = top.parse_args(argv)
+    if chosen.command is None:
+        top.print_usage(sys.stderr)
+        return 2
+    if chosen.command not in COMMANDS:
+        nearest = difflib.get_close_matches(chosen.command, COMMANDS, n=1)
+        advice = f"did you mean {nearest[0]}?" if nearest else "`mird --help` lists the commands"
+        top.error(f"unknown command {chosen.command!r}; {advice}")
+    module = import_module(f"mird.daemon.cli_{chosen.command}")
+    summary = COMMANDS[chosen.command]
+    parser = argparse.ArgumentParser(
+        prog=f"mird {chosen.command}",
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="`mird --help` lists the exit statuses.",
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    status: int = module.run(parser.parse_args(chosen.arguments))
+    return status
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="mird",
+        usage="mird COMMAND [arguments]\n       mird COMMAND --help",
+        description=f"Name the musical instruments in live sound.\n\ncommands:\n{commands}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXIT_STATUSES,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Prints the installed version; reading it costs a few milliseconds, so that only this option does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"mird {version('mird')}")
+        parser.exit()

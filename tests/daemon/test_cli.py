@@ -1,0 +1,132 @@
+"""The command line's frame: quick help, exit statuses, and a quiet end when its reader or its user goes away."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mird.daemon import errors
+from mird.daemon.cli import COMMANDS, EXIT_STATUSES, main
+
+HEAVY = ("numpy", "scipy", "onnxruntime", "zmq", "pydantic", "torch", "rich", "soundfile", "pyaudio", "msgpack")
+
+PROGRAM = "import sys; from mird.daemon.cli import main; sys.exit(main())"
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)])
+def test_help_imports_nothing_heavy(argv: list[str]) -> None:
+    program = f"""
+import sys
+from mird.daemon.cli import main
+try:
+    main({argv})
+except SystemExit as exit:
+    assert exit.code == 0, exit.code
+print("loaded:", *(name for name in {HEAVY} if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].strip() == "loaded:"
+
+
+def test_help_names_every_command_and_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for command, summary in COMMANDS.items():
+        assert re.search(rf"^  {command} +{re.escape(summary)}$", text, re.MULTILINE), command
+    documented = {int(number) for number in re.findall(r"^ +(\d+) ", EXIT_STATUSES, re.MULTILINE)}
+    tree = [error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, errors.MirdError)]
+    assert len(tree) > 5
+    assert {error.exit_status for error in tree} <= documented
+    assert {0, 1, 2, 8, 9, 10, 130} <= documented
+    assert EXIT_STATUSES in text
+
+
+def test_every_command_can_be_described(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as raised:
+            main([command, "--help"])
+        assert raised.value.code == 0
+        assert f"usage: mird {command}" in capsys.readouterr().out
+
+
+def test_without_a_command_the_usage_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: mird COMMAND" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["confg"], "unknown command 'confg'; did you mean config?"),
+        (["qqq"], "unknown command 'qqq'; `mird --help` lists the commands"),
+        (["config", "--hop"], "unrecognized arguments: --hop"),
+        (["--colour", "config"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(argv)
+    assert raised.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_error_of_ours_is_one_line_and_its_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--config", "/no\nsuch/file"]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "mird: error: settings file /no such/file: No such file or directory\n"
+
+
+def test_config_shows_each_setting_with_its_origin(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MIRD_HOP_MS", "50")
+    assert main(["config", "--json", "--class-threshold", "Ähre=0.5"]) == 0
+    rows = {row["setting"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert rows["hop_ms"] == {"setting": "hop_ms", "value": 50, "origin": "MIRD_HOP_MS"}
+    assert rows["top_k"]["origin"] == "default"
+    assert rows["class_thresholds.Ähre"]["value"] == 0.5
+
+
+def test_what_config_prints_is_a_settings_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--hop-ms", "50", "--name", 'a "b"\\', "--class-threshold", "Ähre=0.5"]) == 0
+    path = tmp_path / "mird.toml"
+    path.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert main(["config", "--json", "--config", str(path)]) == 0
+    values = {row["setting"]: row["value"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert values["hop_ms"] == 50
+    assert values["name"] == 'a "b"\\'
+    assert values["class_thresholds.Ähre"] == 0.5
+
+
+@pytest.mark.system
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "config"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr as messages:
+        assert messages.read() == ""
+    assert process.wait() == 0
+
+
+@pytest.mark.system
+def test_an_interrupt_exits_with_130(tmp_path: Path) -> None:
+    fifo = tmp_path / "mird.toml"
+    os.mkfifo(fifo)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "config", "--config", str(fifo)], stderr=subprocess.PIPE, text=True
+    )
+    with fifo.open("wb"):  # returns once the command has opened it to read: there it waits for us
+        process.send_signal(signal.SIGINT)
+        _, messages = process.communicate()
+    assert process.returncode == 130
+    assert messages == ""
