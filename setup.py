@@ -44,7 +44,7 @@ EXTRAS = {
     # What the benchmarks measure with.
     "bench": ["psutil>=5.9", "pytest>=8.2"],
     "test": [
-        "build>=1.2",
+
         "hypothesis>=6.100",
         "import-linter>=2.1",
         "jsonschema>=4.21",
@@ -53,6 +53,7 @@ EXTRAS = {
         "pytest>=8.2",
         "pytest-timeout>=2.3",
         "ruff>=0.9",
+        "setuptools>=77",
     ],
 }
 

@@ -1,0 +1,25 @@
+# Two commands set everything up on Debian 12, Ubuntu 24.04 or later, as root or with sudo:
+#
+#   make run    install what mird needs, then listen to the microphone, or to the demonstration recording without one
+#   make test   install what the tests need too, then run all of them
+#
+# What is there already is left as it is. PYTHON names the interpreter to use, PYTEST_ARGS is handed to pytest.
+
+.PHONY: run test
+
+BIN := .venv/bin
+SET_UP := .ci/set-up setup.py pyproject.toml .ci/constraints.txt
+
+run: .venv/ready-to-run
+	$(BIN)/mird run
+
+test: .venv/ready-to-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.venv/ready-to-%: $(SET_UP)
+	PYTHON="$(PYTHON)" .ci/set-up $*
+	touch $@
