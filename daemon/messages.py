@@ -1,0 +1,331 @@
+r"""The wire format, version 1: what the daemon publishes and how each message is written.
+
+A message is two ZeroMQ frames on an XPUB socket, a topic and a msgpack map::
+
+    mird/1/<source>/<channel>/<kind>/        such as  mird/1/usb-audio/1/frame/
+
+A SUB socket filters by prefix: ``mird/1/`` is everything, ``mird/1/usb-audio/1/`` one channel. The slash at the end
+matters (``…/1`` is also the beginning of ``…/10``). Channels count from 1 as on the interface; 0 is the whole source.
+The map repeats what the topic says, for readers that lose it (``ZMQ_CONFLATE``).
+
+Every map has
+
+=============  ======  =====================================================================================
+schema         int     1. Changes within version 1 only add keys and kinds: ignore those that you do not know
+kind           str     ``frame``, ``event``, ``level``, ``state`` or ``hb``
+source         str     name of the source, without a slash
+channel        int     1 and up; 0 in ``state`` and ``hb``
+stream_id      str     new at each opening of the source, empty while there is none; samples count from its start
+seq            int     counts the messages of this topic from 0, as long as run_id stays: a jump is a loss
+replay         bool    a copy of an earlier message, sent again (with its old seq) because somebody joined
+run_id         str     new at each start of the daemon: seq begins again, and running events have ended
+t_mono_ns      int     time of sending, the machine's monotonic clock
+t_utc_ns       int     time of sending, nanoseconds since 1970 UTC; clients drop by this age
+=============  ======  =====================================================================================
+
+and, by kind, the fields of the class below: :class:`Frame` (one a hop and channel), :class:`Event` (an instrument
+starts or ends), :class:`Level` (one a hop and channel), :class:`State` (on each change; replayed to whoever joins, as
+is the start of each running event) and :class:`Heartbeat` (one a second). A number's unit is in its name (``_ns``,
+``_ms``, ``_s``, ``_hz``, ``_dbfs``); ``sample_…`` counts samples at ``rate_hz``; scores are between 0 and 1. No number
+is ever NaN or infinite: digital silence is -200 dBFS. ``configs/schema/mird-1.schema.json`` says the same as a JSON
+Schema, and ``tests/golden/`` has an example of each message in both forms.
+
+A slow reader never slows the daemon: beyond a high-water mark its messages are dropped, which it sees in ``seq``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgpack
+
+from mird.daemon.fields import Choice, Flag, Number, Record, Sequence, Table, Text, Whole
+
+SCHEMA = 1
+KINDS = ("frame", "event", "level", "state", "hb")
+WHOLE_SOURCE_KINDS = ("state", "hb")  # of channel 0
+DEFAULT_ENDPOINT = "tcp://127.0.0.1:7475"
+FLOOR_DBFS = -200.0
+MAX_PAYLOAD_BYTES = 1 << 20
+MAX_REQUEST_BYTES = 8 << 20  # of the control socket, in both directions
+MAX_LABELS = 4096
+
+Name = Annotated[str, Text(128, pattern="[^/]+")]
+Label = Annotated[str, Text(64)]
+Identity = Annotated[str, Text(64, least=0)]
+Line = Annotated[str, Text(500, least=0, clean=True)]
+Channel = Annotated[int, Whole(0, 65_535)]
+Count = Annotated[int, Whole()]
+Rate = Annotated[int, Whole(1, 10_000_000)]
+Score01 = Annotated[float, Number(0.0, 1.0, slack=1e-6)]
+Dbfs = Annotated[float, Number(FLOOR_DBFS, -FLOOR_DBFS, slack=float("inf"))]
+Seconds = Annotated[float, Number(0.0)]
+Milliseconds = Annotated[float, Number()]
+Counters = Annotated[Mapping[str, int], Table(Whole())]
+
+
+class MessageError(ValueError):
+    """A message is not of this format; says which kind, which field and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What every message has; the publisher fills in what has a default here, when it sends."""
+
+    kind: ClassVar[str]
+    source: Name
+    channel: Channel
+    stream_id: Identity
+    seq: Count = 0
+    replay: Annotated[bool, Flag()] = False
+    run_id: Identity = ""
+    t_mono_ns: Count = 0
+    t_utc_ns: Count = 0
+
+    def topic(self) -> bytes:
+        """The first ZeroMQ frame."""
+        return f"mird/{SCHEMA}/{self.source}/{self.channel}/{self.kind}/".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One row of a frame's list: how much the sound is like a class."""
+
+    label: Label
+    score: Score01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame(Header):
+    """What one channel sounds like in one window, published each hop.
+
+    Attributes
+    ----------
+    sample_start, sample_end : int
+        The window, at `rate_hz` since the stream began; the end is exclusive.
+    rate_hz : int
+        Clock of the recognised stream: 44100 whatever the interface runs at.
+    capture_utc_ns : int
+        When the window's last sample was captured, as near as can be known.
+    latency_ms : float
+        From the capture of the window's last sample to publishing.
+    hop_s, window_s : float
+    label, confidence
+        After smoothing: a class, ``silence`` or ``unknown``. Events follow this one.
+    raw_label, raw_confidence
+        The same of this window alone.
+    top : tuple of Score
+        The likeliest classes by smoothed score, the best first.
+    level_dbfs : float
+        RMS level of the window.
+    engine : str
+        Back end and encoder that computed it.
+    revision : int
+        Of the support set: counts its changes.
+    degraded : bool
+        The daemon is skipping hops to keep up.
+    n_gap_frames : int
+        Samples (of each channel) that were lost inside this window.
+    """
+
+    kind: ClassVar[str] = "frame"
+    sample_start: Count
+    sample_end: Count
+    rate_hz: Rate
+    capture_utc_ns: Count
+    latency_ms: Milliseconds
+    hop_s: Seconds
+    window_s: Seconds
+    label: Label
+    confidence: Score01
+    raw_label: Label
+    raw_confidence: Score01
+    top: Annotated[tuple[Score, ...], Sequence(Record.of(Score), MAX_LABELS)]
+    level_dbfs: Dbfs
+    engine: Name
+    revision: Count
+    degraded: Annotated[bool, Flag()]
+    n_gap_frames: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(Header):
+    """An instrument starts or ends in one channel; each start has its end, with the same `event_id`.
+
+    Attributes
+    ----------
+    event : "start" or "end"
+    event_id : str
+    label : str
+    sample_start, sample_end : int, int or None
+        At `rate_hz`; there is no end yet in a start, and always one in an end. The same holds for `end_utc_ns`.
+    start_utc_ns, end_utc_ns : int, int or None
+    score, peak_score : float
+        Mean and highest smoothed score of the event so far.
+    rate_hz : int
+    """
+
+    kind: ClassVar[str] = "event"
+    event: Annotated[Literal["start", "end"], Choice(("start", "end"))]
+    event_id: Label
+    label: Label
+    sample_start: Count
+    sample_end: Annotated[int | None, Whole(optional=True)]
+    start_utc_ns: Count
+    end_utc_ns: Annotated[int | None, Whole(optional=True)]
+    score: Score01
+    peak_score: Score01
+    rate_hz: Rate
+
+    def __post_init__(self) -> None:
+        if (self.event == "end") != (self.sample_end is not None) or (self.sample_end is None) != (
+            self.end_utc_ns is None
+        ):
+            raise MessageError(f"sample_end: {self.sample_end}, end_utc_ns {self.end_utc_ns} in the {self.event} event")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level(Header):
+    """How loud one channel is in the last hop, up to `sample_end` at 44.1 kHz."""
+
+    kind: ClassVar[str] = "level"
+    sample_end: Count
+    rms_dbfs: Dbfs
+    peak_dbfs: Dbfs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State(Header):
+    """What the daemon is doing; published on each change.
+
+    Attributes
+    ----------
+    state : str
+        ``WAITING`` (for the device), ``LIVE``, ``STALLED`` (no sound comes), ``LOST`` (device gone), ``ENDED`` (the
+        file or the input is at its end, and nothing more comes); in capitals, and later versions may add some.
+    detail : str
+        One line for people.
+    version, engine, fingerprint : str
+        Of mird; of the back end and encoder; of the encoder.
+    classes : tuple of str
+        The support set's, at its `revision`.
+    channels : tuple of int
+        Those that are listened to; empty while there is no stream.
+    hop_s, window_s : float
+    counters : Mapping[str, int]
+        As in :class:`Heartbeat`.
+    """
+
+    kind: ClassVar[str] = "state"
+    state: Annotated[str, Text(32, pattern="[A-Z_]+")]
+    detail: Line
+    version: Identity
+    engine: Name
+    fingerprint: Annotated[str, Text(128, least=0)]
+    classes: Annotated[tuple[str, ...], Sequence(Text(64), MAX_LABELS)]
+    revision: Count
+    channels: Annotated[tuple[int, ...], Sequence(Whole(1, 65_535), 1024)]
+    hop_s: Seconds
+    window_s: Seconds
+    counters: Counters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat(Header):
+    """The daemon is alive; published each second.
+
+    Attributes
+    ----------
+    uptime_s : float
+    counters : Mapping[str, int]
+        Since the start: ``n_hops``, ``n_hops_skipped``, ``n_overflows``, ``n_gaps``, ``n_lost_frames``, ``n_opens``,
+        and what later versions add.
+    latency_p50_ms, latency_p99_ms : float or None
+        From capture to publishing, over the last minute; None before the first frame.
+    """
+
+    kind: ClassVar[str] = "hb"
+    uptime_s: Seconds
+    counters: Counters
+    latency_p50_ms: Annotated[float | None, Number(optional=True)]
+    latency_p99_ms: Annotated[float | None, Number(optional=True)]
+
+
+Message = Frame | Event | Level | State | Heartbeat
+
+
+_TYPES: tuple[type[Any], ...] = (Frame, Event, Level, State, Heartbeat)
+_RECORDS = MappingProxyType({each.kind: Record.of(each) for each in _TYPES})
+
+
+def to_map(message: Message) -> dict[str, Any]:
+    """The message as a map of plain Python values, as it is written to msgpack and to JSON.
+
+    Raises
+    ------
+    MessageError
+        A field has a value that the format does not allow, such as NaN.
+    """
+    try:
+        return {"schema": SCHEMA, "kind": message.kind, **_RECORDS[message.kind].to_wire(message)}
+    except ValueError as error:
+        raise MessageError(f"{message.kind} message, field {error}") from error
+
+
+def encode(message: Message) -> tuple[bytes, bytes]:
+    """Both ZeroMQ frames of a message: topic and payload.
+
+    Raises
+    ------
+    MessageError
+        As :func:`to_map`; or the payload is larger than `MAX_PAYLOAD_BYTES`.
+    """
+    return message.topic(), pack(to_map(message))
+
+
+def pack(values: Mapping[str, Any]) -> bytes:
+    """The payload of a message's map."""
+    payload: bytes = msgpack.packb(values)
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise MessageError(f"{values['kind']} message: {len(payload)} bytes, more than {MAX_PAYLOAD_BYTES}")
+    return payload
+
+
+def decode(payload: bytes) -> Message:
+    """Read the payload of a message, whoever sent it.
+
+    Raises
+    ------
+    MessageError
+        It is no message of this version, or not a well-formed one; the text names the field.
+    """
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise MessageError(f"message: {len(payload)} bytes, more than {MAX_PAYLOAD_BYTES}")
+    try:
+        values = msgpack.unpackb(payload, max_array_len=MAX_LABELS, max_map_len=256, max_ext_len=0)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise MessageError(f"message: not msgpack: {error or type(error).__name__}") from error
+    return from_map(values)
+
+
+def from_map(values: Any) -> Message:
+    """Read a message's map, out of msgpack or JSON.
+
+    Raises
+    ------
+    MessageError
+        As :func:`decode`.
+    """
+    if type(values) is not dict:
+        raise MessageError(f"message: {type(values).__name__}, not a map")
+    schema, kind = values.get("schema"), values.get("kind")
+    if type(schema) is not int or schema != SCHEMA:
+        raise MessageError(f"message, field schema: {str(schema)[:40]!r}, this reader knows {SCHEMA}")
+    if type(kind) is not str or kind not in KINDS:
+        raise MessageError(f"message, field kind: {str(kind)[:40]!r} is not one of {', '.join(KINDS)}")
+    try:
+        message: Message = _RECORDS[kind].from_wire(values)
+    except ValueError as error:
+        raise MessageError(f"{kind} message, field {error}") from error
+    return message
