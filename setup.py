@@ -37,14 +37,14 @@ DEPENDENCIES = [
 EXTRAS = {
     # What `mird train` and the export need. The default install has no torch.
     "train": ["torch>=2.6", "onnx>=1.17", "onnxscript>=0.1", "tensorboard>=2.16", "matplotlib>=3.8"],
-    # Faster transforms for the scalogram on a CPU.
-    "fast": ["pyfftw>=0.14"],
+    # Faster transforms for the scalogram on a CPU; ducc0 is under the GPL.
+    "fast": ["ducc0>=0.36"],
     # An engine that runs on an NVIDIA GPU, in the place of the CPU's.
     "cuda": ["onnxruntime-gpu>=1.20"],
     # What the benchmarks measure with.
     "bench": ["psutil>=5.9", "pytest>=8.2"],
     "test": [
-
+        "ducc0>=0.36",
         "hypothesis>=6.100",
         "import-linter>=2.1",
         "jsonschema>=4.21",
