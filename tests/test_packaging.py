@@ -1,0 +1,130 @@
+"""What is installed: every module and data file of the five folders under mird, and no name beside it."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import metadata, packages_distributions, requires
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+LOCAL = ("--no-deps", "--no-index")
+FOLDERS = ("daemon", "kernels", "training", "clients", "configs")
+
+
+def _tracked_or_new() -> Iterator[Path]:
+    """Files of the five folders, relative to the root, without what Python and the editors leave there."""
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
+                yield path.relative_to(ROOT)
+
+
+def _module_name(path: Path) -> str:
+    return ".".join(("mird", *path.with_suffix("").parts)).removesuffix(".__init__")
+
+
+MODULES = [path for path in _tracked_or_new() if path.suffix == ".py"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy: a folder `build` left over from before would bring deleted modules back."""
+    copy = tmp_path_factory.mktemp("copy")
+    for name in (*FOLDERS, "setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy)
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run([*PIP, "wheel", "--no-build-isolation", "--wheel-dir", out, *LOCAL, copy], check=True)
+    (built,) = out.glob("mird-*.whl")
+    return built
+
+
+def test_the_wheel_has_every_file_of_the_folders(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == {f"mird/{path.as_posix()}" for path in _tracked_or_new()}
+
+
+def test_the_wheel_installs_no_name_but_mird(wheel: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([*PIP, f"--python={python}", "install", *LOCAL, wheel], check=True)
+    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    assert {path.name for path in site.iterdir() if not path.name.endswith(".dist-info")} == {"mird"}
+    assert {path.name for path in (site / "mird").iterdir()} == set(FOLDERS)
+    told = subprocess.run(
+        [tmp_path / "venv" / "bin" / "mird", "--version"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+    )
+    assert told.stdout == f"mird {metadata('mird')['Version']}\n"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_module_name)
+def test_every_module_imports(path: Path) -> None:
+    module = import_module(_module_name(path))
+    assert module.__file__ is not None
+    assert Path(module.__file__).samefile(ROOT / path)
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Top-level names that a module imports anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _declared() -> dict[str, set[str]]:
+    """Distributions that setup.py names, by extra; the default install's under the empty name."""
+    declared: dict[str, set[str]] = {}
+    for line in requires("mird") or ():
+        name = re.match(r"[\w.-]+", line)
+        extra = re.search(r"extra == ['\"](\w+)['\"]", line)
+        assert name
+        declared.setdefault(extra[1] if extra else "", set()).add(_normal(name[0]))
+    return declared
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    declared = _declared()
+    default = declared[""] | {"pydantic", "mird"}  # pydantic-settings is made of pydantic
+    allowed = {"training": default | declared["train"], "kernels": default | declared["fast"] | declared["cuda"]}
+    owners = packages_distributions()
+    for path in MODULES:
+        for name in set(_imports(ast.parse((ROOT / path).read_text(encoding="utf-8")))) - sys.stdlib_module_names:
+            distributions = {_normal(owner) for owner in owners.get(name, [name])}
+            assert distributions & allowed.get(path.parts[0], default), f"{path} imports {name}: not in setup.py"
+
+
+def test_the_default_install_has_no_torch_and_no_cuda() -> None:
+    default = " ".join(sorted(_declared()[""]))
+    assert not re.search("torch|cuda|nvidia|gpu|tensorrt", default)
+
+
+def test_the_type_checkers_import_root_leads_to_the_folders() -> None:
+    links = {path.name: path.resolve() for path in (ROOT / ".typing" / "mird").iterdir()}
+    assert links == {folder: ROOT / folder for folder in FOLDERS}
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(settings["tool"]["mypy"]["files"]) == {f".typing/mird/{folder}" for folder in FOLDERS} | {"tests"}
