@@ -53,6 +53,7 @@ MAX_LABELS = 4096
 
 Name = Annotated[str, Text(128, pattern="[^/]+")]
 Label = Annotated[str, Text(64)]
+Engine = Annotated[str, Text(128)]  # back end and encoder
 Identity = Annotated[str, Text(64, least=0)]
 Line = Annotated[str, Text(500, least=0, clean=True)]
 Channel = Annotated[int, Whole(0, 65_535)]
@@ -143,7 +144,7 @@ class Frame(Header):
     raw_confidence: Score01
     top: Annotated[tuple[Score, ...], Sequence(Record.of(Score), MAX_LABELS)]
     level_dbfs: Dbfs
-    engine: Name
+    engine: Engine
     revision: Count
     degraded: Annotated[bool, Flag()]
     n_gap_frames: Count
@@ -221,7 +222,7 @@ class State(Header):
     state: Annotated[str, Text(32, pattern="[A-Z_]+")]
     detail: Line
     version: Identity
-    engine: Name
+    engine: Engine
     fingerprint: Annotated[str, Text(128, least=0)]
     classes: Annotated[tuple[str, ...], Sequence(Text(64), MAX_LABELS)]
     revision: Count

@@ -1,0 +1,143 @@
+"""The control socket's other end: ask a running daemon to do something."""
+
+import itertools
+import socket as sockets
+import time
+from typing import Any, Self
+
+import msgpack
+import zmq
+
+from mird.clients.errors import ClientError, DaemonUnreachable, RequestRefused
+from mird.daemon.messages import MAX_REQUEST_BYTES
+
+
+class ControlClient:
+    """Sends requests and waits for their replies; one thread uses it.
+
+    Parameters
+    ----------
+    endpoint : str
+        Address of the control socket, such as ``ipc:///run/mird/control``.
+    timeout_s : float
+        How long to wait for a reply.
+
+    Examples
+    --------
+    ::
+
+        with ControlClient("ipc:///run/mird/control") as daemon:
+            print(daemon.request("status"))
+    """
+
+    def __init__(self, endpoint: str, timeout_s: float = 5.0) -> None:
+        self.endpoint = endpoint
+        self.timeout_s = timeout_s
+        self._ids = itertools.count(1)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        self._socket.setsockopt(zmq.IPV6, int("[" in endpoint))
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is kept for a daemon that comes later
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise DaemonUnreachable(f"{endpoint!r} is no address of a control socket: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def request(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """Ask, and wait for the answer.
+
+        Parameters
+        ----------
+        verb : str
+            ``status``, ``classes``, ``enroll``, ``rename``, ``forget``, ``undo`` or ``stop``.
+        **arguments : Any
+            Those of the verb, as in `mird.daemon.control`.
+
+        Returns
+        -------
+        dict
+            The result.
+
+        Raises
+        ------
+        DaemonUnreachable
+            There is no daemon at the address (which shows at once), or it does not answer in time.
+        RequestRefused
+            The daemon answered with an error.
+        ClientError
+            The request is too large to send.
+        """
+        request_id = next(self._ids)
+        request = msgpack.packb({"id": request_id, "verb": verb, **arguments})
+        if len(request) > MAX_REQUEST_BYTES:
+            raise ClientError(f"{verb}: the request has {len(request)} bytes, more than {MAX_REQUEST_BYTES}; send less")
+        deadline = time.monotonic() + self.timeout_s
+        self._check_listener()
+        if not self._socket.poll(self._left_ms(deadline), zmq.POLLOUT):
+            raise self._no_answer()
+        self._socket.send(request)
+        while self._socket.poll(self._left_ms(deadline), zmq.POLLIN):
+            reply = _read(self._socket.recv_multipart()[-1])
+            if reply.get("id") not in (request_id, None):
+                continue  # the late reply to an earlier request
+            if reply.get("ok") is True and isinstance(reply.get("result"), dict):
+                result: dict[str, Any] = reply["result"]
+                return result
+            error = reply.get("error")
+            error = error if isinstance(error, dict) else {}
+            status = error.get("exit_status")
+            raise RequestRefused(str(error.get("message", "no reason given")), status if type(status) is int else 8)
+        raise self._no_answer()
+
+    def close(self) -> None:
+        """Close the socket; idempotent."""
+        if not self._socket.closed:
+            self._socket.close()
+            self._context.term()
+
+    def _check_listener(self) -> None:
+        """Find out at once that nobody listens: ZeroMQ would go on trying."""
+        scheme, _, address = self.endpoint.partition("://")
+        try:
+            if scheme == "ipc" and not address.startswith("@"):
+                with sockets.socket(sockets.AF_UNIX) as probe:
+                    probe.settimeout(self.timeout_s)
+                    probe.connect(address)
+            elif scheme == "tcp":
+                host, _, port = address.rpartition(":")
+                sockets.create_connection((host.strip("[]"), int(port)), self.timeout_s).close()
+        except PermissionError as error:
+            raise DaemonUnreachable(f"{self.endpoint}: permission denied; run as the user or group of mird") from error
+        except (OSError, ValueError) as error:
+            raise DaemonUnreachable(
+                f"no mird answers at {self.endpoint}: {getattr(error, 'strerror', None) or error}; start one with "
+                "`mird run`, or name its control socket"
+            ) from error
+
+    def _no_answer(self) -> DaemonUnreachable:
+        return DaemonUnreachable(
+            f"mird at {self.endpoint} did not answer within {self.timeout_s:g} s; it is busy, or hangs: try again, or "
+            "look at its log"
+        )
+
+    @staticmethod
+    def _left_ms(deadline: float) -> int:
+        return max(0, round((deadline - time.monotonic()) * 1000))
+
+
+def _read(reply: bytes) -> dict[str, Any]:
+    try:
+        values = msgpack.unpackb(reply)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException):
+        values = None
+    if not isinstance(values, dict):
+        raise ClientError("what answers at the control socket is no mird: its reply is not a map")
+    return values

@@ -1,0 +1,32 @@
+"""Errors of clients.
+
+::
+
+    ClientError                   8
+    ├── DaemonUnreachable         8   nobody answers at the control socket
+    └── RequestRefused            *   the daemon answered that it could not; * the exit status that it gave
+"""
+
+
+class ClientError(Exception):
+    """A client cannot do what it was asked to, with the exit status of the command that it ends."""
+
+    exit_status: int = 8
+
+
+class DaemonUnreachable(ClientError):  # noqa: N818 - reads as what is so
+    """No daemon answers at an address."""
+
+
+class RequestRefused(ClientError):  # noqa: N818
+    """The daemon answered with an error.
+
+    Attributes
+    ----------
+    exit_status : int
+        As of the daemon's own error, such as 5 for a clip that cannot be enrolled.
+    """
+
+    def __init__(self, message: str, exit_status: int = 8) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status

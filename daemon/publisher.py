@@ -1,0 +1,187 @@
+"""The publisher: numbers messages, stamps them, and sends each to whoever subscribed.
+
+One thread owns it: the processing thread calls :meth:`Publisher.publish` and, each hop, :meth:`Publisher.service`.
+Neither ever waits: for a subscriber that does not read, at most `high_water_mark` messages are kept, and later ones are
+dropped for it alone.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any, Self
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from mird.daemon.endpoints import bind
+from mird.daemon.messages import Event, Message, MessageError, State, pack, to_map
+
+MAX_RUNNING_EVENTS = 1024
+MAX_SUBSCRIPTIONS = 4096
+MAX_PREFIX_BYTES = 512
+MAX_PER_SERVICE = 1000
+
+_log = logging.getLogger(__name__)
+
+
+class Publisher:
+    """An XPUB socket and what whoever joins late needs: the last states and the starts of running events.
+
+    Parameters
+    ----------
+    endpoint : str
+        ``tcp://127.0.0.1:PORT`` or ``ipc://PATH``.
+    high_water_mark : int
+        Messages that are kept for a subscriber that reads more slowly than they come.
+
+    Attributes
+    ----------
+    endpoint : str
+        The address in force, with its port.
+    run_id : str
+        16 hexadecimal digits, in each message; new for each publisher.
+    n_published : int
+        Messages that were sent, without replays.
+    n_unsendable : int
+        Messages that the wire format does not allow, such as one with NaN; they are logged and dropped.
+
+    Raises
+    ------
+    EndpointError
+        The address is in use, malformed, not this machine's, or reachable from the network.
+    """
+
+    def __init__(self, endpoint: str, *, high_water_mark: int = 1000) -> None:
+        self.run_id = uuid.uuid4().hex[:16]
+        self.n_published = 0
+        self.n_unsendable = 0
+        self._seq: dict[bytes, int] = {}
+        self._states: dict[bytes, dict[str, Any]] = {}
+        self._running: dict[tuple[bytes, str], dict[str, Any]] = {}
+        self._prefixes: set[bytes] = set()
+        self._peers: set[int] = set()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.XPUB)
+        self._socket.linger = 0
+        self._socket.set_hwm(high_water_mark)
+        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # tells of each that joins, also where the topic has a subscriber
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_PREFIX_BYTES)  # of what comes in
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15_000)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        try:
+            self.endpoint = bind(self._socket, endpoint, "publish")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def n_subscribers(self) -> int:
+        """Connections there are, as of the last :meth:`service`."""
+        return len(self._peers)
+
+    def has_subscriber(self, topic: bytes) -> bool:
+        """Whether anybody asked for this topic, as of the last :meth:`service`."""
+        return any(topic.startswith(prefix) for prefix in self._prefixes)
+
+    def publish(self, message: Message) -> None:
+        """Send a message to its subscribers; never waits, and raises nothing for what is in the message.
+
+        Parameters
+        ----------
+        message : Message
+            Its seq, replay, run_id and times are replaced.
+        """
+        try:
+            values = to_map(message)
+            topic = message.topic()
+            seq = self._seq.get(topic, 0)
+            values.update(
+                seq=seq, replay=False, run_id=self.run_id, t_mono_ns=time.monotonic_ns(), t_utc_ns=time.time_ns()
+            )
+            payload = pack(values)
+        except MessageError as error:
+            self.n_unsendable += 1
+            if self.n_unsendable % 100 == 1:
+                _log.error("not published (%d so far): %s", self.n_unsendable, error)
+            return
+        self._seq[topic] = seq + 1
+        self._keep(topic, message, values)
+        self._send(topic, payload)
+        self.n_published += 1
+
+    def service(self) -> None:
+        """Take in who joined and left, and send again what they missed; never waits."""
+        self._count_peers()
+        joined = []
+        for request in self._requests():
+            prefix = request[1:]
+            if request[:1] == b"\x00":
+                self._prefixes.discard(prefix)
+            elif request[:1] == b"\x01":
+                joined.append(prefix)
+                if len(self._prefixes) < MAX_SUBSCRIPTIONS:
+                    self._prefixes.add(prefix)
+        if not joined:
+            return
+        running = ((topic, values) for (topic, _), values in self._running.items())
+        for topic, values in [*self._states.items(), *running]:
+            if topic.startswith(tuple(joined)):
+                values.update(replay=True, t_mono_ns=time.monotonic_ns(), t_utc_ns=time.time_ns())
+                self._send(topic, pack(values))
+
+    def close(self, flush_s: float = 0.0) -> None:
+        """Close the socket; idempotent.
+
+        Parameters
+        ----------
+        flush_s : float
+            How long to wait at most until subscribers have taken what was sent last.
+        """
+        if self._socket.closed:
+            return
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close(linger=round(flush_s * 1000))
+        self._context.term()
+
+    def _keep(self, topic: bytes, message: Message, values: dict[str, Any]) -> None:
+        """Remember what is to be replayed."""
+        if isinstance(message, State):
+            self._states[topic] = values
+        elif isinstance(message, Event):
+            if message.event == "end":
+                self._running.pop((topic, message.event_id), None)
+            else:
+                self._running[topic, message.event_id] = values
+                if len(self._running) > MAX_RUNNING_EVENTS:
+                    del self._running[next(iter(self._running))]
+
+    def _send(self, topic: bytes, payload: bytes) -> None:
+        self._socket.send_multipart((topic, payload), zmq.DONTWAIT)
+
+    def _requests(self) -> Iterator[bytes]:
+        """What came in on the socket: subscriptions, or anything else that somebody sent."""
+        for _ in range(MAX_PER_SERVICE):
+            try:
+                yield self._socket.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+
+    def _count_peers(self) -> None:
+        for _ in range(MAX_PER_SERVICE):
+            try:
+                event = recv_monitor_message(self._monitor, zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                self._peers.add(event["value"])
+            else:
+                self._peers.discard(event["value"])
