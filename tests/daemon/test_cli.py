@@ -130,3 +130,9 @@ def test_an_interrupt_exits_with_130(tmp_path: Path) -> None:
         _, messages = process.communicate()
     assert process.returncode == 130
     assert messages == ""
+
+
+def test_the_readme_has_the_exit_statuses_of_the_help() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for number, meaning in re.findall(r"^ +(\d+) +(.+)$", EXIT_STATUSES, re.MULTILINE):
+        assert f"| {number} | {meaning} |" in readme

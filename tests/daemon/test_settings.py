@@ -1,6 +1,8 @@
 """Settings: which place wins, and that nothing wrong is passed over in silence."""
 
 import argparse
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -168,3 +170,15 @@ def test_every_setting_has_a_text_and_says_what_it_may_be() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert allowed(name), name
+
+
+def test_the_readme_lists_every_setting() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", readme.partition("## Settings")[2], re.MULTILINE))
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if default not in ("", None, {}):
+            shown = f"{default:g}" if isinstance(default, float) else json.dumps(default)
+            assert rows[name].strip("`") == shown, name
+        else:
+            assert rows[name], name
