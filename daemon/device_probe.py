@@ -1,0 +1,34 @@
+"""Print the inputs that PortAudio finds, as one line of JSON: run by `mird.daemon.devices`, in a process of its own."""
+
+import json
+import sys
+
+import pyaudio
+
+
+def inputs() -> list[dict[str, object]]:
+    """The inputs in PortAudio's order, with the fields of `mird.daemon.devices.Device`."""
+    audio = pyaudio.PyAudio()
+    try:
+        try:
+            default = int(audio.get_default_input_device_info()["index"])
+        except OSError:
+            default = -1
+        devices = [audio.get_device_info_by_index(index) for index in range(audio.get_device_count())]
+        return [
+            {
+                "name": str(device["name"]),
+                "host_api": str(audio.get_host_api_info_by_index(device["hostApi"])["name"]),
+                "n_inputs": int(device["maxInputChannels"]),
+                "default_rate_hz": round(float(device["defaultSampleRate"])),
+                "is_default": int(device["index"]) == default,
+            }
+            for device in devices
+            if int(device["maxInputChannels"]) > 0
+        ]
+    finally:
+        audio.terminate()
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n" + json.dumps(inputs()) + "\n")
