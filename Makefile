@@ -11,7 +11,7 @@ BIN := .venv/bin
 SET_UP := .ci/set-up setup.py pyproject.toml .ci/constraints.txt
 
 run: .venv/ready-to-run
-	$(BIN)/mird run
+	@$(BIN)/mird run
 
 test: .venv/ready-to-test
 	$(BIN)/ruff check
@@ -21,5 +21,5 @@ test: .venv/ready-to-test
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 .venv/ready-to-%: $(SET_UP)
-	PYTHON="$(PYTHON)" .ci/set-up $*
-	touch $@
+	@PYTHON="$(PYTHON)" .ci/set-up $*
+	@touch $@
