@@ -23,7 +23,7 @@ from typing import Any, Self
 import msgpack
 import zmq
 
-from mird.daemon.endpoints import bind
+from mird.daemon.endpoints import bind, unbind_file
 from mird.daemon.fields import Bytes, Rule, Sequence, Text, Whole
 from mird.daemon.messages import MAX_REQUEST_BYTES
 
@@ -93,6 +93,7 @@ class ControlServer:
         handlers: Mapping[str, Handler],
         requests: Mapping[str, Mapping[str, Rule]] = REQUESTS,
     ) -> None:
+        self.endpoint = ""
         self.n_requests = 0
         self.n_refused = 0
         self._handlers = {verb: (handler, requests[verb]) for verb, handler in handlers.items()}
@@ -141,6 +142,7 @@ class ControlServer:
     def close(self) -> None:
         """Close the socket and remove its file; idempotent."""
         if not self._socket.closed:
+            unbind_file(self.endpoint)
             self._socket.close(linger=200)  # the reply to `stop` is on its way
             self._context.term()
 
@@ -206,7 +208,7 @@ def _unpack(body: bytes) -> dict[str, Any]:
             body, list_hook=count, object_hook=count, max_array_len=4096, max_map_len=64, max_ext_len=0
         )
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        raise RequestError(f"request: not msgpack: {error or type(error).__name__}") from error
+        raise RequestError(f"request: not msgpack: {str(error) or type(error).__name__}") from error
     if type(request) is not dict or not all(type(name) is str for name in request):
         raise RequestError("request: not a map with names as keys")
     return request

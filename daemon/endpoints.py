@@ -1,9 +1,11 @@
 """Binding a ZeroMQ socket to an address, with errors that say what to do.
 
-Two things libzmq does are not wanted: it takes over the file of an ``ipc`` address even while another daemon listens
-there, or where the file is no socket at all, and it binds to the network as readily as to this machine.
+Some things that libzmq does are not wanted: it takes over the file of an ``ipc`` address even while another daemon
+listens there, or where the file is no socket at all; it leaves that file behind; and it binds to the network as readily
+as to this machine.
 """
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -56,6 +58,13 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, setting: str) -> str:
     except OSError as error:
         raise _error(endpoint, setting, str(error.strerror), "choose another folder") from error
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def unbind_file(endpoint: str) -> None:
+    """Remove the file of an address in force; to be called while the socket still listens and nobody else can."""
+    if endpoint.startswith("ipc://"):
+        with contextlib.suppress(OSError):
+            Path(endpoint.removeprefix("ipc://")).unlink()
 
 
 def _check_tcp(socket: zmq.Socket[bytes], endpoint: str, address: str, setting: str) -> None:

@@ -306,7 +306,7 @@ def decode(payload: bytes) -> Message:
     try:
         values = msgpack.unpackb(payload, max_array_len=MAX_LABELS, max_map_len=256, max_ext_len=0)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        raise MessageError(f"message: not msgpack: {error or type(error).__name__}") from error
+        raise MessageError(f"message: not msgpack: {str(error) or type(error).__name__}") from error
     return from_map(values)
 
 

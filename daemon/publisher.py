@@ -14,7 +14,7 @@ from typing import Any, Self
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from mird.daemon.endpoints import bind
+from mird.daemon.endpoints import bind, unbind_file
 from mird.daemon.messages import Event, Message, MessageError, State, pack, to_map
 
 MAX_RUNNING_EVENTS = 1024
@@ -53,6 +53,7 @@ class Publisher:
     """
 
     def __init__(self, endpoint: str, *, high_water_mark: int = 1000) -> None:
+        self.endpoint = ""
         self.run_id = uuid.uuid4().hex[:16]
         self.n_published = 0
         self.n_unsendable = 0
@@ -149,6 +150,7 @@ class Publisher:
             return
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
+        unbind_file(self.endpoint)
         self._socket.close(linger=round(flush_s * 1000))
         self._context.term()
 
