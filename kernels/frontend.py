@@ -44,8 +44,8 @@ class FrontEnd:
     n_rows : int >= 0
         Rows of the picture, highest frequency first; 0 means one row a scale, else a linear row map in log frequency.
     magnitude : {"db", "linear"}
-        ``db``: decibels below the picture's peak, cut at ``range_db``, mapped to [0, 1]. ``linear``: magnitudes between the
-        picture's own minimum and maximum, mapped to [0, 1].
+        ``db``: decibels below the picture's peak, cut at ``range_db``, mapped to [0, 1]. ``linear``: magnitudes between
+        the picture's own minimum and maximum, mapped to [0, 1].
     range_db : float > 0
         Span of the decibel scale.
     colour : {"grey", "parula"}

@@ -1,8 +1,8 @@
 """Generalised Morse wavelets and the scales that a window resolves.
 
-The filter bank is MATLAB's ``cwtfilterbank`` by its published properties: analytic Morse wavelets (Olhede and Walden 2002; Lilly and
-Olhede 2012), peak value 2, the finest scale at half its peak at the Nyquist frequency, the coarsest where two standard
-deviations of the wavelet fill half the window.
+The filter bank is MATLAB's ``cwtfilterbank`` by its published properties: analytic Morse wavelets (Olhede and Walden
+2002; Lilly and Olhede 2012), peak value 2, the finest scale at half its peak at the Nyquist frequency, the coarsest
+where two standard deviations of the wavelet fill half the window.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class Morse:
         finest = self.edge(0.5, upper=True) / np.pi
         coarsest = window / (2.0 * self.deviation)
         if coarsest < finest:
-            raise ParameterError(f"window={window} samples is too short: at least {int(np.ceil(2 * self.deviation * finest))} are needed")
+            least = int(np.ceil(2 * self.deviation * finest))
+            raise ParameterError(f"window={window} samples is too short: at least {least} are needed")
         count = int(np.floor(voices * np.log2(coarsest / finest) + 1e-9)) + 1
         steps: NDArray[np.float64] = finest * 2.0 ** (np.arange(count) / voices)
         return steps

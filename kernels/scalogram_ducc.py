@@ -1,0 +1,35 @@
+"""The transforms of ducc0, for the scalogram on a CPU: the extra ``fast`` (GPL-2.0 or later, by its own metadata)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import ducc0
+import numpy as np
+from numpy.typing import NDArray
+
+from mird.kernels.frontend import FrontEnd
+from mird.kernels.scalogram_bands import BandScalogram
+
+
+class DuccTransforms:
+    """See :class:`mird.kernels.scalogram_bands.Transforms`."""
+
+    name = "ducc0"
+
+    def cosine(self, windows: NDArray[Any], out: NDArray[Any]) -> None:
+        """Unnormalised DCT-II of each row."""
+        ducc0.fft.dct(windows, type=2, axes=[1], out=out)
+
+    def bind(self, points: NDArray[Any], waves: NDArray[Any]) -> Callable[[], NDArray[Any]]:
+        """A call that gives the real FFT of ``points`` in ``waves``."""
+        return partial(ducc0.fft.r2c, points, axes=[1], out=waves)
+
+
+class DuccScalogram(BandScalogram):
+    """The band-limited scalogram with ducc0's FFT."""
+
+    def __init__(self, front_end: FrontEnd, n_threads: int = 1, dtype: type[np.floating] = np.float32) -> None:
+        super().__init__(front_end, DuccTransforms(), n_threads, dtype)
