@@ -16,6 +16,12 @@ from mird.kernels.errors import ParameterError
 FRAMES_PER_WINDOW: Final = 50
 """Level frames in a window: 20 ms each where the window is 1 s."""
 
+FLOOR_DBFS: Final = -60.0
+"""Level below which nothing sounds."""
+
+RELATIVE_DB: Final = 30.0
+"""Decibels below the loudest frame to which a frame sounds."""
+
 WANTED_SHARE: Final = 1 / 3
 """Share of a window's frames that must sound."""
 
@@ -31,8 +37,8 @@ def choose_windows(
     window: int,
     n_max: int,
     *,
-    floor_dbfs: float = -60.0,
-    relative_db: float = 30.0,
+    floor_dbfs: float = FLOOR_DBFS,
+    relative_db: float = RELATIVE_DB,
 ) -> tuple[int, ...]:
     """Start indexes of the windows of a clip that sound.
 
@@ -71,10 +77,9 @@ def choose_windows(
     _check(samples, window, n_max, relative_db)
     frame = max(1, window // FRAMES_PER_WINDOW)
     power = frame_power(samples, frame)
-    peak = float(power.max(initial=0.0))
-    if peak <= 0.0 or peak < 10.0 ** (floor_dbfs / 10.0):
+    sounding = sounding_frames(power, floor_dbfs=floor_dbfs, relative_db=relative_db)
+    if not sounding.any():
         return ()
-    sounding = power >= max(10.0 ** (floor_dbfs / 10.0), peak * 10.0 ** (-relative_db / 10.0))
     if samples.size <= window:
         return (0,)
     n_sounding = np.concatenate(([0], np.cumsum(sounding, dtype=np.int64)))
@@ -117,6 +122,28 @@ def frame_power(samples: NDArray[np.float32], frame: int) -> NDArray[np.float64]
     mean = float(total.sum()) / samples.size
     power: NDArray[np.float64] = np.maximum(square / length - mean * (2.0 * total / length - mean), 0.0)
     return power
+
+
+def sounding_frames(
+    power: NDArray[np.float64], *, floor_dbfs: float = FLOOR_DBFS, relative_db: float = RELATIVE_DB
+) -> NDArray[np.bool_]:
+    """Which frames of a clip sound.
+
+    Parameters
+    ----------
+    power : NDArray[float64], shape (n_frames,)
+        Mean squares, as of :func:`frame_power`.
+    floor_dbfs, relative_db : float
+        As in :func:`choose_windows`.
+
+    Returns
+    -------
+    NDArray[bool], shape (n_frames,)
+    """
+    peak = float(power.max(initial=0.0))
+    wanted = max(10.0 ** (floor_dbfs / 10.0), peak * 10.0 ** (-relative_db / 10.0))
+    sounding: NDArray[np.bool_] = (power >= wanted) & (power > 0.0)
+    return sounding
 
 
 def _check(samples: NDArray[np.float32], window: int, n_max: int, relative_db: float) -> None:
