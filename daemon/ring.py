@@ -5,7 +5,8 @@ overwrite, then copies, then publishes them; the reader copies, and throws the c
 of it meanwhile. A torn read is therefore impossible, and being overtaken is seen and counted instead of heard.
 
 The counters are plain Python integers. CPython's interpreter lock makes every store and load of them atomic and keeps
-their order, while the copies (in which NumPy lets go of that lock) run side by side.
+their order. The reader copies with NumPy, which lets go of that lock meanwhile; the writer copies through a memoryview,
+which does not: a callback that lets go of it may have to wait 5 ms, Python's switch interval, to get it back.
 
 To wake the reader, the writer lets go of a lock that only the reader takes. Releasing a lock never blocks (it posts a
 semaphore), unlike ``Event.set`` or ``Condition.notify``, which take a lock that the reader may hold at that moment: a
@@ -65,6 +66,8 @@ class Ring:
         self.n_frames: Final = n_frames
         self.n_channels: Final = n_channels
         self._frames = np.zeros((n_frames, n_channels), np.float32)
+        self._bytes = memoryview(self._frames).cast("B")
+        self._n_frame_bytes = self._frames.strides[0]
         self._headroom = max(1, n_frames // 8)
         self._n_claimed = 0  # written by the writer: frames below it may be under the writer's hands
         self._n_written = 0  # written by the writer: frames below it are whole
@@ -106,11 +109,13 @@ class Ring:
         Raises
         ------
         ValueError
-            If the block has another number of channels.
+            If the block has another number of channels or another type.
         """
         n, n_channels = block.shape
-        if n_channels != self.n_channels:
-            raise ValueError(f"a block of {n_channels} channels for a ring of {self.n_channels}")
+        if n_channels != self.n_channels or block.dtype != np.float32:
+            raise ValueError(
+                f"a block of {n_channels} channels of {block.dtype} for a ring of {self.n_channels} of float32"
+            )
         if self._closed or n == 0:
             return
         end = self._n_written + n
@@ -120,9 +125,10 @@ class Ring:
             n = self.n_frames
         first = (end - n) % self.n_frames
         n_head = min(n, self.n_frames - first)
-        self._frames[first : first + n_head] = block[:n_head]
+        data, width = memoryview(np.ascontiguousarray(block)).cast("B"), self._n_frame_bytes
+        self._bytes[first * width : (first + n_head) * width] = data[: n_head * width]
         if n_head < n:
-            self._frames[: n - n_head] = block[n_head:]
+            self._bytes[: (n - n_head) * width] = data[n_head * width :]
         self._n_written = end
         if end >= self._reader_wakes_at:
             self._reader_sleeps.ring()

@@ -1,7 +1,12 @@
 """What every test has: settings, state and sockets in folders of its own, and the rule about skips in CI."""
 
 import os
+import shutil
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,3 +69,91 @@ def recordings() -> Path:
     if not folder:
         pytest.skip("MIRD_RECORDINGS names no folder of recordings")
     return Path(folder).resolve(strict=True)
+
+
+class NullSink:
+    """A PulseAudio server of its own with one null sink: what is played into it can be recorded from it.
+
+    ALSA's default device leads to it, for whoever has `environment`: so PortAudio captures real sound through a real
+    sound server, without a sound card and without touching the user's.
+
+    Parameters
+    ----------
+    folder : Path
+        An empty folder with a short path, for its socket.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server: subprocess.Popen[bytes] | None = None
+        (folder / "asound.conf").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n")
+        self.environment = {
+            "ALSA_CONFIG_PATH": str(folder / "asound.conf"),
+            "PULSE_COOKIE": str(folder / "cookie"),
+            "PULSE_RUNTIME_PATH": str(folder),
+            "PULSE_SERVER": f"unix:{folder}/native",
+        }
+
+    @property
+    def pid(self) -> int:
+        """Process of the server."""
+        assert self._server is not None
+        return self._server.pid
+
+    def start(self, n_channels: int = 2, rate_hz: int = 44_100) -> None:
+        """Start the server, and wait until it answers."""
+        command = ["pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1"]
+        command += ["--disable-shm=yes"]
+        command += ["-L", f"module-native-protocol-unix socket={self._folder}/native auth-anonymous=1"]
+        command += ["-L", f"module-null-sink sink_name=mird channels={n_channels} rate={rate_hz}"]
+        environment = os.environ | self.environment | {"HOME": str(self._folder), "XDG_RUNTIME_DIR": str(self._folder)}
+        with (self._folder / "log").open("wb") as log:
+            self._server = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline_s = time.monotonic() + 10.0
+        while subprocess.run(["pactl", "info"], env=environment, capture_output=True, check=False).returncode != 0:
+            if self._server.poll() is not None or time.monotonic() > deadline_s:
+                self.kill()
+                raise RuntimeError(f"pulseaudio did not start:\n{(self._folder / 'log').read_text()}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """Kill the server, as a crash or an unplugged interface would; it can be started again."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+            self._server = None
+
+    def play(self, path: Path) -> None:
+        """Play a recording into the sink, and wait until it is through."""
+        subprocess.run(["paplay", str(path)], env=os.environ | self.environment, check=True, timeout=60.0)
+
+    @contextmanager
+    def playing(self, path: Path) -> Iterator[None]:
+        """Play a recording while something else is done; what is left of it at the end is cut off."""
+        with subprocess.Popen(["paplay", str(path)], env=os.environ | self.environment) as player:
+            try:
+                yield
+            finally:
+                player.kill()
+
+
+@pytest.fixture
+def null_sink() -> Iterator[NullSink]:
+    """A running null sink, which ALSA's default device leads to in this process and its children; mark: pulseaudio."""
+    missing = [program for program in ("pulseaudio", "pactl", "paplay") if shutil.which(program) is None]
+    plugin = "alsa-lib/libasound_module_pcm_pulse.so"
+    if not [*Path("/usr").glob(f"lib*/{plugin}"), *Path("/usr").glob(f"lib*/*/{plugin}")]:
+        missing.append("ALSA's plugin for PulseAudio (libasound2-plugins)")
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+    with tempfile.TemporaryDirectory(prefix="mird-", dir="/tmp") as folder, pytest.MonkeyPatch.context() as environment:
+        sink = NullSink(Path(folder))
+        for variable, value in sink.environment.items():
+            environment.setenv(variable, value)
+        sink.start()
+        try:
+            yield sink
+        finally:
+            sink.kill()

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import soxr
-from mird.daemon.resample import Resampler
 from numpy.typing import NDArray
+
+from mird.daemon.resample import Resampler
 
 
 def noise(n: int, n_channels: int) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """The sample clock: late blocks, drift and gaps."""
 
 import pytest
+
 from mird.daemon.sample_clock import SampleClock
 
 S = 1_000_000_000

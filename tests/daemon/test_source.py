@@ -1,6 +1,7 @@
 """Sources in words: what is understood, and what is said of the rest."""
 
 import pytest
+
 from mird.daemon.errors import SourceError
 from mird.daemon.source import SourceSpec, parse_channels, parse_source, select_channels, topic_name
 
