@@ -15,6 +15,7 @@ from importlib.metadata import version
 COMMANDS = {
     "config": "show the settings in force and where each came from",
     "devices": "list the sound inputs of this machine",
+    "listen": "show what a running daemon publishes",
 }
 
 EXIT_STATUSES = """\

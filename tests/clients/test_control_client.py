@@ -1,0 +1,138 @@
+"""The control client against a real control server, against none, and against something else."""
+
+import itertools
+import socket as sockets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import zmq
+
+from mird.clients.control import ControlClient
+from mird.clients.errors import ClientError, DaemonUnreachable, RequestRefused
+from mird.daemon.control import ControlServer
+from mird.daemon.errors import ClipError
+from mird.daemon.messages import MAX_REQUEST_BYTES
+
+
+def _forget(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    raise ClipError(f"there is no class {arguments['name']!r}; `mird classes` lists them")
+
+
+def _answer(server: ControlServer, n_requests: int) -> None:
+    n_answered = 0
+    while n_answered < n_requests:
+        n_answered += server.poll(5.0)
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[str]:
+    """The address of a server that a thread polls."""
+    server = ControlServer(
+        f"ipc://{tmp_path / 'control'}",
+        {"status": lambda _: {"state": "LIVE"}, "forget": _forget, "rename": dict},
+    )
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            server.poll(0.05)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield server.endpoint
+    stop.set()
+    thread.join()
+    server.close()
+
+
+def test_requests(endpoint: str) -> None:
+    with ControlClient(endpoint) as client:
+        assert client.request("status") == {"state": "LIVE"}
+        assert client.request("rename", old="a", new="b") == {"old": "a", "new": "b"}
+
+
+def test_a_refusal_has_the_daemons_exit_status(endpoint: str) -> None:
+    with ControlClient(endpoint) as client:
+        with pytest.raises(RequestRefused, match=r"^there is no class 'oboe'; `mird classes` lists them$") as caught:
+            client.request("forget", name="oboe")
+        assert caught.value.exit_status == 5
+        with pytest.raises(RequestRefused, match="did you mean status") as caught:
+            client.request("state")
+        assert caught.value.exit_status == 8
+        assert client.request("status") == {"state": "LIVE"}
+
+
+def test_a_request_that_is_too_large_is_not_sent(endpoint: str) -> None:
+    with ControlClient(endpoint) as client:
+        with pytest.raises(ClientError, match="send less"):
+            client.request("enroll", windows=[bytes(MAX_REQUEST_BYTES)])
+        assert client.request("status") == {"state": "LIVE"}
+
+
+def test_no_daemon_shows_at_once(tmp_path: Path) -> None:
+    stale = tmp_path / "stale"
+    with sockets.socket(sockets.AF_UNIX) as killed:
+        killed.bind(str(stale))
+    with sockets.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    start = time.monotonic()
+    for endpoint in (f"ipc://{tmp_path / 'none'}", f"ipc://{stale}", f"tcp://127.0.0.1:{port}"):
+        with ControlClient(endpoint, timeout_s=30) as client:
+            with pytest.raises(
+                DaemonUnreachable, match=f"^no mird answers at {endpoint}: .*; start one with"
+            ) as caught:
+                client.request("status")
+            assert "Errno" not in str(caught.value)
+            assert caught.value.exit_status == 8
+    assert time.monotonic() - start < 10
+
+
+def test_a_daemon_that_hangs(tmp_path: Path) -> None:
+    n_asked = itertools.count()
+    with (
+        ControlServer(f"ipc://{tmp_path / 'control'}", {"status": lambda _: {"n": next(n_asked)}}) as server,
+        ControlClient(server.endpoint, timeout_s=0.1) as client,
+    ):
+        with pytest.raises(DaemonUnreachable, match=r"did not answer within 0\.1 s"):
+            client.request("status")
+        client.timeout_s = 5.0
+        thread = threading.Thread(target=_answer, args=(server, 2))
+        thread.start()
+        assert client.request("status") == {"n": 1}  # and not the late reply to the first
+        thread.join()
+
+
+def test_something_that_is_no_zeromq(tmp_path: Path) -> None:
+    with (
+        sockets.create_server(("127.0.0.1", 0)) as other,
+        ControlClient(f"tcp://127.0.0.1:{other.getsockname()[1]}", timeout_s=0.1) as client,
+        pytest.raises(DaemonUnreachable, match="did not answer"),
+    ):
+        client.request("status")
+
+
+@pytest.mark.parametrize("reply", [b"\xc1", b"", msgpack.packb([1]), b"\x91" * 5000])
+def test_something_that_is_no_mird(tmp_path: Path, reply: bytes) -> None:
+    endpoint = f"ipc://{tmp_path / 'other'}"
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as other:
+        other.bind(endpoint)
+
+        def answer() -> None:
+            other.send_multipart([other.recv_multipart()[0], reply])
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with ControlClient(endpoint) as client, pytest.raises(ClientError, match="is no mird"):
+            client.request("status")
+        thread.join()
+
+
+@pytest.mark.parametrize("endpoint", ["", "control", "tcp://127.0.0.1:x"])
+def test_addresses_that_are_none(endpoint: str) -> None:
+    with pytest.raises(DaemonUnreachable, match="is no address of a control socket"):
+        ControlClient(endpoint)
