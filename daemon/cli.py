@@ -13,9 +13,16 @@ from importlib import import_module
 from importlib.metadata import version
 
 COMMANDS = {
-    "config": "show the settings in force and where each came from",
-    "devices": "list the sound inputs of this machine",
+    "run": "listen, name the instruments and publish",
     "listen": "show what a running daemon publishes",
+    "enroll": "teach a new instrument from one clip",
+    "classes": "list, rename or forget what is known, or undo",
+    "tag": "name the instruments in recordings",
+    "devices": "list the sound inputs of this machine",
+    "config": "show the settings in force and where each came from",
+    "evaluate": "measure an encoder on labelled recordings",
+    "render": "make training clips out of soundfonts",
+    "train": "train an encoder",
 }
 
 EXIT_STATUSES = """\

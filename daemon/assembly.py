@@ -1,0 +1,59 @@
+"""Assembly: settings to the parts that the commands are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mird.daemon.capture import SourceSpec, parse_source
+from mird.daemon.enrolment import Enrolment
+from mird.daemon.paths import control_endpoint, make_runtime_folder, shipped, support_file
+from mird.daemon.settings import Settings
+from mird.daemon.source import topic_name
+from mird.kernels.encoder import Encoder, open_encoder
+from mird.kernels.recognizer import Recognizer
+
+SHIPPED_ENGINE = "models/default.onnx"
+SHIPPED_SUPPORT = "support/default.mird"
+DEMONSTRATION = "demo/demo.flac"
+
+
+def open_engine(settings: Settings) -> Encoder:
+    """The encoder that the settings name, or the shipped one; EngineError if it cannot be loaded."""
+    path = Path(settings.engine).expanduser() if settings.engine else shipped(SHIPPED_ENGINE)
+    return open_encoder(path, threads=settings.threads)
+
+
+def open_enrolment(settings: Settings, encoder: Encoder) -> Enrolment:
+    """The user's support set, or the shipped one as long as nothing was changed; SupportError if it cannot be used."""
+    path = Path(settings.support).expanduser() if settings.support else support_file()
+    return Enrolment(Recognizer(encoder), path, shipped(SHIPPED_SUPPORT))
+
+
+def source_spec(settings: Settings) -> SourceSpec:
+    """The source that the settings describe; SourceError if they do not make sense."""
+    return parse_source(
+        settings.source,
+        channels=settings.channels,
+        stdin_rate_hz=settings.stdin_rate_hz,
+        stdin_channels=settings.stdin_channels,
+        stdin_format=settings.stdin_format,
+        fast=settings.fast,
+        loop=settings.loop,
+        name=settings.name,
+    )
+
+
+def waiting_name(spec: SourceSpec) -> str:
+    """The source's name in topics before it is open."""
+    if spec.kind == "file":
+        return spec.name or topic_name(Path(spec.argument).name)
+    return spec.name or topic_name(spec.argument or spec.kind)
+
+
+def control_address(settings: Settings, *, create: bool = False) -> str:
+    """The control socket's address; with ``create`` the default one's folder is made."""
+    if settings.control:
+        return settings.control
+    if create:
+        make_runtime_folder()
+    return control_endpoint()

@@ -1,0 +1,114 @@
+"""``mird evaluate``: N-way K-shot accuracy of an engine, through the recognizer that the daemon runs."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from mird.daemon.cli_settings import add_setting_arguments, settings_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("queries", type=Path, metavar="QUERIES.csv", help="manifest with the columns path,class,source")
+    parser.add_argument(
+        "--support", dest="support_manifest", type=Path, metavar="SUPPORT.csv",
+        help="manifest that the shots come from (default: other takes of QUERIES.csv)",
+    )  # fmt: skip
+    parser.add_argument("--way", default="all", metavar="N", help="classes in an episode, or all (default)")
+    parser.add_argument("--shot", type=int, default=1, metavar="K", help="support clips a class (default 1)")
+    parser.add_argument("--episodes", type=int, default=600, metavar="E", help="episodes (default 600)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the draws (default 0)")
+    parser.add_argument("--classes", default="", metavar="a,b,...", help="classes (default: all that both manifests have)")
+    parser.add_argument("--unknown", default="", metavar="x,y,...", help="classes that are asked but never enrolled")
+    parser.add_argument("--sources", default="", metavar="a,b,...", help="use these sources of QUERIES.csv only")
+    parser.add_argument("--support-sources", default="", metavar="a,b,...", help="the same for SUPPORT.csv")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    add_setting_arguments(parser, "engine", "threads")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mird.daemon.assembly import open_engine
+    from mird.kernels.recognizer import Recognizer
+    from mird.training.errors import TrainingError
+    from mird.training.evaluate import EvaluationSettings, embed_recordings, evaluate
+    from mird.training.manifest import Recording, read_manifest
+
+    if args.way != "all" and not (args.way.isascii() and args.way.isdigit() and int(args.way) >= 2):
+        raise TrainingError(f"--way {args.way}: must be all or a number from 2")
+    for option in ("shot", "episodes"):
+        if getattr(args, option) < 1:
+            raise TrainingError(f"--{option} {getattr(args, option)}: must be at least 1")
+    settings = EvaluationSettings(
+        None if args.way == "all" else int(args.way),
+        args.shot,
+        args.episodes,
+        args.seed,
+        _names(args.classes),
+        _names(args.unknown),
+    )
+    recognizer = Recognizer(open_engine(settings_of(args).settings))
+    log = Console(stderr=True)
+
+    def chosen(path: Path, sources: str, classes: tuple[str, ...]) -> tuple[Recording, ...]:
+        rows = read_manifest(path)
+        wanted = set(_names(sources))
+        missing = wanted - {row.source for row in rows}
+        if missing:
+            raise TrainingError(f"{path}: source {', '.join(sorted(missing))} does not occur")
+        kept = tuple(r for r in rows if (not wanted or r.source in wanted) and (not classes or r.label in classes))
+        if not kept:
+            raise TrainingError(f"{path}: no row has one of the classes {', '.join(classes)}")
+        return kept
+
+    def embedded(path: Path, sources: str, classes: tuple[str, ...], what: str) -> Any:
+        rows = chosen(path, sources, classes)
+        with Progress(console=log, transient=True, disable=not log.is_terminal) as bar:
+            task = bar.add_task(what, total=len(rows))
+            result = embed_recordings(rows, recognizer, lambda done, _: bar.update(task, completed=done))
+        if result.silent:
+            names = ", ".join(str(r.path) for r in result.silent[:3])
+            log.print(f"{len(result.silent)} without sound left out: {names}{' ...' if len(result.silent) > 3 else ''}")
+        return result
+
+    wanted = (*settings.classes, *settings.unknown) if settings.classes else ()
+    query = embedded(args.queries, args.sources, wanted, "embedding queries")
+    support = None
+    if args.support_manifest is not None:
+        support = embedded(args.support_manifest, args.support_sources, settings.classes, "embedding support")
+    result = evaluate(query, support, recognizer, settings)
+    if args.json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        _print_tables(result, f"{recognizer.name}: {recognizer.card.name}, {recognizer.card.fingerprint}")
+    return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _print_tables(result: dict[str, Any], engine: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    low, high = result["ci95"]
+    console.print(
+        f"{result['way']}-way {result['shot']}-shot, {result['episodes']} episodes: "
+        f"[bold]{100 * result['accuracy']:.1f} %[/bold] (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    )
+    if result["auroc_unknown"] is not None:
+        console.print(f"unknown: AUROC {result['auroc_unknown']:.3f}")
+    console.print(f"engine: {engine}", highlight=False)
+    table = Table("class", "right", "taken for")
+    for label, right in result["per_class"].items():
+        counts = result["confusion"][label]
+        total = sum(counts.values())
+        wrong = sorted(((n, other) for other, n in counts.items() if other != label), reverse=True)[:3]
+        table.add_row(label, f"{100 * right:.0f} %", ", ".join(f"{other} {100 * n / total:.0f} %" for n, other in wrong))
+    console.print(table)

@@ -1,0 +1,38 @@
+"""``mird render``: training clips out of soundfonts."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("soundfonts", nargs="+", type=Path, metavar="SOUNDFONT", help="SF2 or SF3 file")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets manifest.csv and the clips")
+    parser.add_argument("--seconds", type=int, default=60, metavar="N", help="seconds of each preset (default 60)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the melodies (default 1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play and cut."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from mird.training.errors import TrainingError
+
+    try:
+        from mird.training.render import render_clips
+    except ModuleNotFoundError as error:
+        raise TrainingError(f"rendering needs {error.name}; install it with: pip install 'mird[train]'") from None
+    if args.seconds < 1:
+        raise TrainingError(f"--seconds {args.seconds}: must be at least 1")
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("playing soundfonts")
+        manifest = render_clips(
+            args.soundfonts,
+            args.out,
+            seconds=args.seconds,
+            seed=args.seed,
+            progress=lambda done, total, _: bar.update(task, completed=done, total=total),
+        )
+    print(manifest)
+    return 0

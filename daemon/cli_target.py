@@ -1,0 +1,60 @@
+"""Who changes the support set: the running daemon, or the command itself where none runs."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from mird.daemon.settings import Settings
+
+
+class Target(Protocol):
+    """Answers the control socket's verbs."""
+
+    def request(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """As :meth:`mird.clients.control.ControlClient.request`."""
+        ...
+
+
+@contextmanager
+def open_target(settings: "Settings") -> Iterator[Target]:
+    """The daemon that uses the support set of these settings, else the set's file.
+
+    A support set that is named in the settings and is not the daemon's own is edited as a file.
+
+    Raises
+    ------
+    SupportError, EngineError
+        The file or the encoder cannot be used; from the daemon, what it refuses with.
+    """
+    from mird.clients.control import ControlClient
+    from mird.clients.errors import DaemonUnreachable
+    from mird.daemon.assembly import control_address
+
+    with ControlClient(control_address(settings)) as client:
+        try:
+            in_use = client.request("classes")["path"]
+        except DaemonUnreachable:
+            in_use = None
+        if in_use is not None and (not settings.support or os.path.realpath(in_use) == os.path.realpath(settings.support)):
+            yield client
+            return
+    yield FileTarget(settings)
+
+
+class FileTarget:
+    """The support set's file, edited by this process."""
+
+    def __init__(self, settings: "Settings") -> None:
+        from mird.daemon.assembly import open_engine, open_enrolment
+
+        encoder = open_engine(settings)
+        self._front_end = encoder.card.front_end
+        self._handlers = open_enrolment(settings, encoder).handlers()
+
+    def request(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        """As the daemon would answer."""
+        if verb == "status":
+            return {"rate_hz": self._front_end.rate_hz, "window": self._front_end.window}
+        return dict(self._handlers[verb](arguments))

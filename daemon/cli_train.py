@@ -1,0 +1,88 @@
+"""``mird train``: an encoder from recordings, by a recipe."""
+
+import argparse
+import signal
+from pathlib import Path
+
+EPILOG = """\
+The folder of --out gets checkpoint.pt while training goes on (every 500 steps; --resume goes on from it), and at its end
+encoder.onnx (float32), encoder-int8.onnx and run.json. Either file can be named as the setting `engine`.
+Interrupting (Ctrl-C) leaves a checkpoint.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("manifests", nargs="+", type=Path, metavar="MANIFEST.csv", help="with the columns path,class,source")
+    parser.add_argument("--recipe", default="default", metavar="NAME|FILE", help="a shipped recipe or a TOML file")
+    parser.add_argument(
+        "--rendered", action="append", default=[], type=Path, metavar="MANIFEST.csv", help="clips of `mird render`; may be repeated"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run's folder")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="picture cache (default: OUT/cache)")
+    parser.add_argument("--name", default="", help="the encoder's name in messages (default: the recipe's)")
+    parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
+    parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default 1)")
+    parser.epilog = EPILOG
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, fit and export."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mird.daemon.paths import shipped
+    from mird.training.errors import TrainingError
+    from mird.training.recipe import read_recipe
+
+    try:
+        import torch
+
+        from mird.training.run import finish, load_data, train
+        from mird.training.trainer import StepReport
+    except ModuleNotFoundError as error:
+        raise TrainingError(f"training needs {error.name}; install it with: pip install 'mird[train]'") from None
+    recipe_file = Path(args.recipe)
+    if not recipe_file.suffix:
+        recipe_file = shipped(f"recipes/{args.recipe}.toml")
+    recipe = read_recipe(recipe_file)
+    torch.set_num_threads(args.threads)
+    console = Console(stderr=True)
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("data")
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what)
+
+        data = load_data(args.manifests, args.rendered, recipe, args.cache or args.out / "cache", progress)
+        for silent in data.silent:
+            console.print(f"left out, without sound: {silent.path}", highlight=False)
+
+        def on_step(report: StepReport) -> None:
+            what = f"loss {report.loss:.3f} accuracy {report.accuracy:.3f}"
+            bar.update(task, completed=report.step, total=recipe.optimiser.n_steps, description=what)
+            if not console.is_terminal and report.step % 500 == 0:
+                console.print(f"step {report.step}: {what}", highlight=False)
+
+        before = [(number, signal.signal(number, interrupt)) for number in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            trainer = train(
+                recipe, data, args.out, device=args.device, resume=args.resume, on_step=on_step, stop=lambda: interrupted
+            )
+        finally:
+            for number, handler in before:
+                signal.signal(number, handler)
+    if interrupted:
+        console.print(f"stopped at step {trainer.step}; go on with --resume")
+        return 130
+    card = finish(recipe, data, trainer, args.name or recipe_file.stem)
+    console.print(f"{args.out}: {card.name}, fingerprint {card.fingerprint}, unknown below {card.unknown_threshold:.3f}")
+    return 0

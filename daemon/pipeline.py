@@ -1,0 +1,207 @@
+"""The pipeline: one stream's way from samples to messages. The daemon and ``mird tag`` run the same one.
+
+::
+
+    Chunk -> Resampler -> History -> Recognizer -> Decision (one a channel) -> Level, Frame, Event
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mird.daemon.capture import Stream
+from mird.daemon.decision import Change, Decision, DecisionSettings, Verdict
+from mird.daemon.enrolment import Snapshot
+from mird.daemon.history import History
+from mird.daemon.messages import Event, Frame, Level, Message, Score
+from mird.daemon.resample import Resampler
+from mird.daemon.ring import Chunk
+from mird.daemon.settings import Settings
+from mird.kernels.recognizer import Recognizer
+
+GATE_S: Final = 0.2
+"""The silence gate looks at the level of this much of the newest sound."""
+
+FLOOR_POWER: Final = 1e-20
+"""Power of digital silence: -200 dBFS."""
+
+
+def decision_settings(settings: Settings, unknown_threshold: float) -> DecisionSettings:
+    """The settings of a channel's decision; the engine's threshold where none is set."""
+    return DecisionSettings(
+        silence_dbfs=settings.silence_dbfs,
+        unknown_threshold=unknown_threshold if settings.unknown_threshold is None else settings.unknown_threshold,
+        smoothing_s=settings.smoothing_ms / 1000,
+        hold_s=settings.hold_ms / 1000,
+        release_s=settings.release_ms / 1000,
+        class_thresholds=settings.class_thresholds,
+    )
+
+
+class Pipeline:
+    """One stream's state: resampler, history, a decision for each channel. The processing thread owns it.
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+    stream : Stream
+    settings : Settings
+
+    Attributes
+    ----------
+    n_hops, n_hops_skipped : int
+        Windows recognised, and left out because the machine was too slow.
+    """
+
+    def __init__(self, recognizer: Recognizer, stream: Stream, settings: Settings) -> None:
+        front_end = recognizer.card.front_end
+        self._recognizer = recognizer
+        self._stream = stream
+        self._settings = settings
+        self._rate_hz = front_end.rate_hz
+        self._window = front_end.window
+        self._hop = round(settings.hop_ms * front_end.rate_hz / 1000)
+        n_channels = len(stream.channels)
+        self._resampler = Resampler(stream.rate_hz, front_end.rate_hz, n_channels)
+        self._history = History(n_channels, self._window, self._hop)
+        options = decision_settings(settings, recognizer.card.unknown_threshold)
+        self._decisions = tuple(Decision(options) for _ in stream.channels)
+        self._degraded = False
+        self.n_hops = self.n_hops_skipped = 0
+
+    def push(self, chunk: Chunk) -> None:
+        """Take samples in; where some were lost, silence stands in their place and the clock goes on."""
+        if chunk.n_lost:
+            self._history.push(self._resampler.flush())
+            self._resampler = Resampler(self._stream.rate_hz, self._rate_hz, len(self._stream.channels))
+            expected = chunk.start * self._rate_hz // self._stream.rate_hz
+            self._history.push_gap(max(0, expected - self._history.n_samples))
+        self._history.push(self._resampler.push(chunk.samples))
+
+    def finish(self) -> None:
+        """The stream is at its end: what the resampler held comes out, and a stream shorter than a window is filled up."""
+        self._history.push(self._resampler.flush())
+        missing = self._window - self._history.n_samples
+        if 0 < missing < self._window:
+            self._history.push(np.zeros((missing, len(self._stream.channels)), np.float32))
+
+    def catch_up(self, n_late: int) -> None:
+        """Leave out hops when more than ``n_late`` are due: a live answer is about now."""
+        self._degraded = self._history.pending > n_late
+        if self._degraded:
+            self.n_hops_skipped += self._history.skip_to_newest()
+
+    def n_wanted(self) -> int:
+        """Frames of the source until the next hop is due, at least 1."""
+        missing = self._history.due - self._history.n_samples
+        return max(1, missing * self._stream.rate_hz // self._rate_hz)
+
+    def hops(self, snapshot: Callable[[], Snapshot]) -> Iterator[list[Message]]:
+        """Recognise what is due, hop by hop, against the newest support set; each gives the messages of all channels."""
+        while self._history.pending:
+            yield self._hop_messages(snapshot())
+
+    def close(self) -> list[Message]:
+        """End the running events."""
+        time_s = self._history.n_samples / self._rate_hz
+        return [
+            self._event(channel, change)
+            for channel, decision in zip(self._stream.channels, self._decisions, strict=True)
+            for change in decision.close(time_s)
+        ]
+
+    def _hop_messages(self, snapshot: Snapshot) -> list[Message]:
+        windows, sample_end, n_gap = self._history.take()
+        scores = self._scores(windows, snapshot)
+        self.n_hops += 1
+        messages: list[Message] = []
+        for row, channel in enumerate(self._stream.channels):
+            recent = windows[row, -self._hop :]
+            gate_dbfs = level_dbfs(windows[row, -max(self._hop, round(GATE_S * self._rate_hz)) :])
+            names = snapshot.prototypes.names
+            verdict = self._decisions[row].step(names, scores[row], gate_dbfs, sample_end / self._rate_hz)
+            messages.append(
+                Level(
+                    source=self._stream.source,
+                    channel=channel,
+                    stream_id=self._stream.stream_id,
+                    sample_end=sample_end,
+                    rms_dbfs=level_dbfs(recent),
+                    peak_dbfs=20 * float(np.log10(max(float(np.abs(recent).max()), 1e-10))),
+                )
+            )
+            messages.append(self._frame(channel, snapshot, verdict, gate_dbfs, sample_end, n_gap))
+            messages.extend(self._event(channel, change) for change in verdict.changes)
+        return messages
+
+    def _scores(self, windows: NDArray[np.float32], snapshot: Snapshot) -> NDArray[np.float32]:
+        """P(same), shape (n_channels, n_classes); zeros, at no cost, where a channel is digitally silent."""
+        scores = np.zeros((len(windows), len(snapshot.prototypes.names)), np.float32)
+        sounding = np.flatnonzero(np.abs(windows).max(axis=1) > 0)
+        if len(sounding) and scores.shape[1]:
+            scores[sounding] = self._recognizer.score(windows[sounding], snapshot.prototypes)
+        return scores
+
+    def _frame(
+        self, channel: int, snapshot: Snapshot, verdict: Verdict, gate_dbfs: float, sample_end: int, n_gap: int
+    ) -> Frame:
+        names = snapshot.prototypes.names
+        order = np.argsort(-verdict.smoothed, kind="stable")[: self._settings.top_k]
+        mono_ns, utc_ns = time.monotonic_ns(), time.time_ns()
+        captured_ns = self._stream.mono_ns(sample_end * self._stream.rate_hz // self._rate_hz)
+        return Frame(
+            source=self._stream.source,
+            channel=channel,
+            stream_id=self._stream.stream_id,
+            sample_start=sample_end - self._window,
+            sample_end=sample_end,
+            rate_hz=self._rate_hz,
+            capture_utc_ns=utc_ns - mono_ns + captured_ns,
+            latency_ms=(mono_ns - captured_ns) / 1e6,
+            hop_s=self._hop / self._rate_hz,
+            window_s=self._window / self._rate_hz,
+            label=verdict.label,
+            confidence=verdict.confidence,
+            raw_label=verdict.raw_label,
+            raw_confidence=verdict.raw_confidence,
+            top=tuple(Score(names[i], float(verdict.smoothed[i])) for i in order),
+            level_dbfs=gate_dbfs,
+            engine=f"{self._recognizer.name}: {self._recognizer.card.name}",
+            revision=snapshot.revision,
+            degraded=self._degraded,
+            n_gap_frames=n_gap,
+        )
+
+    def _event(self, channel: int, change: Change) -> Event:
+        started = round(change.start_s * self._rate_hz)
+        ended = round(change.time_s * self._rate_hz) if change.kind == "end" else None
+        return Event(
+            source=self._stream.source,
+            channel=channel,
+            stream_id=self._stream.stream_id,
+            event=change.kind,
+            event_id=change.event_id,
+            label=change.label,
+            sample_start=started,
+            sample_end=ended,
+            start_utc_ns=self._utc_ns(started),
+            end_utc_ns=None if ended is None else self._utc_ns(ended),
+            score=change.mean_score,
+            peak_score=change.peak_score,
+            rate_hz=self._rate_hz,
+        )
+
+    def _utc_ns(self, sample: int) -> int:
+        captured_ns = self._stream.mono_ns(sample * self._stream.rate_hz // self._rate_hz)
+        return time.time_ns() - time.monotonic_ns() + captured_ns
+
+
+def level_dbfs(samples: NDArray[np.float32]) -> float:
+    """RMS level of samples, shape (n,), in dBFS: 0 for a full-scale square wave, -200 for digital silence."""
+    power = float(np.dot(samples, samples)) / len(samples)
+    return 10 * float(np.log10(max(power, FLOOR_POWER)))

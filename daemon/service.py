@@ -1,0 +1,268 @@
+"""The daemon: three threads around one ring and one snapshot of the support set.
+
+======================  ===========================================================================================
+capture's own thread    fills the ring
+processing thread       owns the recognizer, the pipeline and the publisher
+main thread             signals, control socket, every change of the support set
+======================  ===========================================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+
+from mird.daemon.capture import Capture, CaptureState, CaptureStatus, Stream
+from mird.daemon.control import ControlServer
+from mird.daemon.enrolment import Enrolment
+from mird.daemon.messages import MAX_LABELS, Frame, Heartbeat, State
+from mird.daemon.pipeline import Pipeline
+from mird.daemon.publisher import Publisher
+from mird.daemon.settings import Settings
+from mird.kernels.recognizer import Recognizer
+
+IDLE_S: Final = 0.05
+"""Longest wait of the processing thread: subscriptions and heartbeats are served at least this often."""
+
+POLL_S: Final = 0.2
+"""Longest wait of the main thread for a control request."""
+
+LATE_HOPS: Final = 2
+"""A live source may be this many hops behind before some are left out."""
+
+HEARTBEAT_S: Final = 1.0
+LATENCIES: Final = 600
+"""Frames over which the heartbeat's latencies are taken."""
+
+_log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """A running mird. Made, run and closed by the main thread.
+
+    Parameters
+    ----------
+    settings : Settings
+    capture : Capture
+    recognizer : Recognizer
+        For the processing thread.
+    enrolment : Enrolment
+        With a recognizer of its own.
+    publisher : Publisher
+        Bound; handed over to the processing thread, which closes it.
+    control_endpoint : str
+    source : str
+        The source's name in topics until a stream is open.
+
+    Raises
+    ------
+    EndpointError
+        The control socket cannot be bound.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        capture: Capture,
+        recognizer: Recognizer,
+        enrolment: Enrolment,
+        publisher: Publisher,
+        control_endpoint: str,
+        source: str,
+    ) -> None:
+        self._settings = settings
+        self._capture = capture
+        self._recognizer = recognizer
+        self._enrolment = enrolment
+        self._publisher = publisher
+        self._source = source
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._started_s = time.monotonic()
+        self._counters = dict.fromkeys(
+            ("n_hops", "n_hops_skipped", "n_overflows", "n_gaps", "n_lost_frames", "n_opens"), 0
+        )
+        self._control = ControlServer(control_endpoint, self._handlers())
+
+    def stop(self) -> None:
+        """Ask the daemon to end; from any thread or a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Listen until :meth:`stop`, or until a file or standard input has ended.
+
+        Raises
+        ------
+        SourceError
+            The source was found to be unusable.
+        """
+        processing = threading.Thread(target=self._process_guarded, name="mird-processing")
+        try:
+            self._capture.start()
+            processing.start()
+            while not self._stop.is_set():
+                self._control.poll(POLL_S)
+        finally:
+            self._stop.set()
+            self._capture.stop()
+            if processing.ident is not None:
+                processing.join()
+            self._publisher.close()
+            self._control.close()
+        if self._failure is not None:
+            raise self._failure
+
+    # ---- processing thread
+
+    def _process_guarded(self) -> None:
+        try:
+            self._process()
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self._failure = error
+        finally:
+            self._stop.set()
+
+    def _process(self) -> None:
+        latencies: deque[float] = deque(maxlen=LATENCIES)
+        announced: tuple[CaptureStatus, int] | None = None
+        heartbeat_s = 0.0
+        pipeline: Pipeline | None = None
+        stream: Stream | None = None
+        while True:
+            if pipeline is None or stream is None or stream.ring.drained:
+                if pipeline is not None:
+                    pipeline.finish()
+                    self._publish_hops(pipeline, latencies)
+                    self._end(pipeline)
+                    pipeline = None
+                ended = stream
+                stream = self._capture.stream
+                if stream is not None and stream is not ended:
+                    self._source = stream.source
+                    pipeline = Pipeline(self._recognizer, stream, self._settings)
+            status = self._capture.status
+            if announced != (status, self._enrolment.snapshot.revision):
+                announced = (status, self._enrolment.snapshot.revision)
+                self._announce(status, stream)
+            if time.monotonic() - heartbeat_s >= HEARTBEAT_S:
+                heartbeat_s = time.monotonic()
+                self._beat(stream, latencies)
+            self._publisher.service()
+            if self._stop.is_set():
+                break
+            if pipeline is None or stream is None:
+                if status.state is CaptureState.ENDED:
+                    break
+                self._stop.wait(IDLE_S)
+                continue
+            stream.ring.wait_for_data(pipeline.n_wanted(), IDLE_S)
+            chunk = stream.ring.read(stream.rate_hz)
+            self._counters["n_lost_frames"] += chunk.n_lost
+            self._counters["n_gaps"] += chunk.n_lost > 0
+            pipeline.push(chunk)
+            if not stream.lossless:
+                skipped = pipeline.n_hops_skipped
+                pipeline.catch_up(LATE_HOPS)
+                self._counters["n_hops_skipped"] += pipeline.n_hops_skipped - skipped
+            self._publish_hops(pipeline, latencies)
+        if pipeline is not None:
+            self._end(pipeline)
+        self._beat(stream, latencies)
+        self._publisher.close(flush_s=0.5)
+
+    def _publish_hops(self, pipeline: Pipeline, latencies: deque[float]) -> None:
+        for messages in pipeline.hops(lambda: self._enrolment.snapshot):
+            self._counters["n_hops"] += 1
+            for message in messages:
+                self._publisher.publish(message)
+                if isinstance(message, Frame):
+                    latencies.append(message.latency_ms)
+            self._publisher.service()
+            if self._stop.is_set():
+                break
+
+    def _end(self, pipeline: Pipeline) -> None:
+        for message in pipeline.close():
+            self._publisher.publish(message)
+
+    def _announce(self, status: CaptureStatus, stream: Stream | None) -> None:
+        snapshot = self._enrolment.snapshot
+        _log.info("%s: %s", status.state, status.detail)
+        self._publisher.publish(
+            State(
+                source=self._source,
+                channel=0,
+                stream_id=stream.stream_id if stream else "",
+                state=str(status.state),
+                detail=status.detail,
+                version=version("mird"),
+                engine=self._engine(),
+                fingerprint=self._recognizer.card.fingerprint,
+                classes=snapshot.prototypes.names[:MAX_LABELS],
+                revision=snapshot.revision,
+                channels=stream.channels if stream else (),
+                hop_s=self._settings.hop_ms / 1000,
+                window_s=self._recognizer.card.front_end.window_s,
+                counters=self._count(status),
+            )
+        )
+
+    def _beat(self, stream: Stream | None, latencies: deque[float]) -> None:
+        self._publisher.publish(
+            Heartbeat(
+                source=self._source,
+                channel=0,
+                stream_id=stream.stream_id if stream else "",
+                uptime_s=time.monotonic() - self._started_s,
+                counters=self._count(self._capture.status),
+                latency_p50_ms=float(np.percentile(latencies, 50)) if latencies else None,
+                latency_p99_ms=float(np.percentile(latencies, 99)) if latencies else None,
+            )
+        )
+
+    def _engine(self) -> str:
+        return f"{self._recognizer.name}: {self._recognizer.card.name}"
+
+    def _count(self, status: CaptureStatus) -> dict[str, int]:
+        """Counters so far; the capture's own are added to those of the ring."""
+        counters = dict(self._counters)
+        counters["n_overflows"] = status.n_overflows
+        counters["n_gaps"] += status.n_gaps
+        counters["n_opens"] = status.n_opens
+        return counters
+
+    # ---- main thread
+
+    def _handlers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
+        return {
+            **self._enrolment.handlers(),
+            "status": self._status,
+            "stop": self._stop_request,
+        }
+
+    def _status(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        status = self._capture.status
+        return {
+            "state": str(status.state),
+            "detail": status.detail,
+            "version": version("mird"),
+            "engine": self._engine(),
+            "fingerprint": self._recognizer.card.fingerprint,
+            "publish": self._publisher.endpoint,
+            "uptime_s": time.monotonic() - self._started_s,
+            "counters": self._count(status),
+            "revision": self._enrolment.snapshot.revision,
+            "rate_hz": self._recognizer.card.front_end.rate_hz,
+            "window": self._recognizer.card.front_end.window,
+        }
+
+    def _stop_request(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.stop()
+        return {}

@@ -1,0 +1,131 @@
+"""Encoders: pictures to embeddings, on whatever this machine has.
+
+An encoder is a file that carries its own description: the front end that it was trained on, the comparison's weights, the calibrated
+threshold for ``unknown``, and a fingerprint that support sets are tied to. :func:`open_encoder` picks a back end.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mird.kernels.errors import EngineError, KernelError
+from mird.kernels.frontend import FrontEnd
+from mird.kernels.similarity import Head
+
+FORMAT = "1"
+FORMAT_KEY, FRONT_END_KEY, FINGERPRINT_KEY = "mird.format", "mird.front_end", "mird.fingerprint"
+HEAD_KEY, THRESHOLD_KEY, NAME_KEY = "mird.head", "mird.unknown_threshold", "mird.name"
+
+
+@dataclass(frozen=True)
+class EncoderCard:
+    """What an encoder's file says of itself.
+
+    Attributes
+    ----------
+    name : str
+        Name of the network and its precision, e.g. "light int8".
+    front_end : FrontEnd
+        The only pictures that it may be fed.
+    fingerprint : str
+        Sixteen hexadecimal digits of the trained weights, kept through every export and quantisation.
+    head : Head
+        The comparison's weights.
+    unknown_threshold : float
+        Best P(same) below which the answer is ``unknown``, range [0, 1].
+    """
+
+    name: str
+    front_end: FrontEnd
+    fingerprint: str
+    head: Head
+    unknown_threshold: float
+
+    def to_metadata(self) -> dict[str, str]:
+        """As strings, for an engine file's metadata."""
+        gamma = base64.b64encode(np.ascontiguousarray(self.head.gamma, "<f4").tobytes()).decode()
+        return {
+            FORMAT_KEY: FORMAT,
+            NAME_KEY: self.name,
+            FRONT_END_KEY: self.front_end.to_json(),
+            FINGERPRINT_KEY: self.fingerprint,
+            HEAD_KEY: json.dumps({"gamma": gamma, "bias": self.head.bias}),
+            THRESHOLD_KEY: repr(self.unknown_threshold),
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> EncoderCard:
+        """Read what :meth:`to_metadata` wrote.
+
+        Raises
+        ------
+        EngineError
+            If something is missing or of a newer format; ``where`` names the file in the message.
+        """
+        found = metadata.get(FORMAT_KEY)
+        if found != FORMAT:
+            what = "carries no mird metadata" if found is None else f"has format {found}, this mird reads {FORMAT}"
+            raise EngineError(f"{where}: {what}; use an encoder that `mird train` exported")
+        try:
+            head = json.loads(metadata[HEAD_KEY])
+            gamma = np.frombuffer(base64.b64decode(head["gamma"]), "<f4").astype(np.float32)
+            return cls(
+                metadata[NAME_KEY],
+                FrontEnd.from_json(metadata[FRONT_END_KEY]),
+                metadata[FINGERPRINT_KEY],
+                Head(gamma, float(head["bias"])),
+                float(metadata[THRESHOLD_KEY]),
+            )
+        except (KeyError, ValueError, TypeError, KernelError) as error:
+            raise EngineError(f"{where}: its metadata are damaged ({error!r}); export the encoder again") from None
+
+
+class Encoder(Protocol):
+    """One loaded encoder. Calls from several threads are allowed."""
+
+    name: str
+    """Back end in one word: "onnxruntime"."""
+
+    card: EncoderCard
+
+    def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed pictures.
+
+        Parameters
+        ----------
+        pictures : NDArray[float32], shape (n, channels, rows, columns), range [0, 1]
+
+        Returns
+        -------
+        NDArray[float32], shape (n, n_dims)
+            Unit vectors.
+        """
+        ...
+
+
+def open_encoder(path: Path, *, threads: int = 1) -> Encoder:
+    """Load an encoder file.
+
+    Parameters
+    ----------
+    path : Path
+        An ONNX file that `mird train` exported.
+    threads : int > 0
+        Threads of one call; none of them waits busily.
+
+    Raises
+    ------
+    EngineError
+        If the file is missing, damaged or not mird's.
+    """
+    from mird.kernels.encoder_onnxruntime import OnnxRuntimeEncoder
+
+    return OnnxRuntimeEncoder(path, threads=threads)

@@ -1,0 +1,44 @@
+"""The encoder on ONNX Runtime: the embedded default on every CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from mird.kernels.encoder import EncoderCard
+from mird.kernels.errors import EngineError, ParameterError
+
+ERRORS_ONLY = 3
+
+
+class OnnxRuntimeEncoder:
+    """See :class:`mird.kernels.encoder.Encoder`."""
+
+    name = "onnxruntime"
+
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
+        if not path.is_file():
+            raise EngineError(f"{path}: no such encoder file; leave `engine` unset for the shipped one")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = ERRORS_ONLY
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's exceptions have no public common root
+            reason = str(error).splitlines()[0][:200]
+            raise EngineError(f"{path}: is no encoder that ONNX Runtime can load: {reason}") from None
+        self.card = EncoderCard.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        if pictures.ndim != 4 or pictures.dtype != np.float32:
+            raise ParameterError(
+                f"pictures have shape {pictures.shape} and type {pictures.dtype}; (n, channels, rows, columns) float32 is needed"
+            )
+        embeddings: NDArray[np.float32] = self._session.run(None, {self._input: pictures})[0]
+        return embeddings

@@ -1,0 +1,67 @@
+"""The recognizer: windows of sound to scores per class, all on one device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mird.kernels.encoder import Encoder, EncoderCard, open_encoder
+from mird.kernels.image import picture
+from mird.kernels.scalogram import open_scalogram
+from mird.kernels.similarity import Prototypes, probabilities
+
+
+class Recognizer:
+    """Scalogram, picture, encoder and comparison in a row.
+
+    The scalogram's work space belongs to this object: one thread at a time. A second recognizer for another thread may share the
+    encoder.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Its card names the front end.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._scalogram = open_scalogram(encoder.card.front_end)
+
+    @property
+    def card(self) -> EncoderCard:
+        """Front end, fingerprint, head and threshold of the encoder."""
+        return self._encoder.card
+
+    @property
+    def name(self) -> str:
+        """Back ends in use, as messages name them: "scipy+onnxruntime"."""
+        return f"{self._scalogram.name}+{self._encoder.name}"
+
+    def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed windows of sound.
+
+        Parameters
+        ----------
+        windows : NDArray[float32], shape (n, window), range [-1, 1]
+
+        Returns
+        -------
+        NDArray[float32], shape (n, n_dims)
+            Unit vectors.
+        """
+        return self._encoder(picture(self._scalogram(windows), self.card.front_end))
+
+    def score(self, windows: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
+        """P(same) of every window and class of the support set, shape (n, n_classes), range (0, 1)."""
+        return self.compare(self.embed(windows), support)
+
+    def compare(self, embeddings: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
+        """P(same) of embeddings, shape (n, n_dims), and every class, shape (n, n_classes), range (0, 1)."""
+        return probabilities(embeddings, support, self.card.head)
+
+
+def open_recognizer(engine: Path, *, threads: int = 1) -> Recognizer:
+    """Load an encoder file and the fastest scalogram for it."""
+    return Recognizer(open_encoder(engine, threads=threads))

@@ -1,0 +1,99 @@
+"""One-shot comparison: how alike a query and every shot of the support set are.
+
+P(same) = sigmoid(sum_j gamma_j |q_j - s_j| + bias) (paper, equation 2); the class is the best over the support set (equation 3).
+A class with several shots is compared through the mean of their embeddings, brought back to length one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mird.kernels.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class Head:
+    """The comparison's weights.
+
+    Attributes
+    ----------
+    gamma : NDArray[float32], shape (n_dims,)
+        Weight of each absolute difference; negative where a difference speaks against "the same".
+    bias : float
+    """
+
+    gamma: NDArray[np.float32]
+    bias: float
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """A support set as the comparison needs it: one unit vector a class. Immutable; swapped whole when a class is enrolled.
+
+    Attributes
+    ----------
+    names : tuple of str
+    vectors : NDArray[float32], shape (n_classes, n_dims)
+    """
+
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]
+
+
+def prototypes(names: tuple[str, ...], embeddings: NDArray[np.float32], owner: NDArray[np.integer]) -> Prototypes:
+    """Average each class's shots.
+
+    Parameters
+    ----------
+    names : tuple of str
+    embeddings : NDArray[float32], shape (n_shots, n_dims)
+        Unit vectors.
+    owner : NDArray[integer], shape (n_shots,)
+        Index into ``names`` of each shot.
+
+    Raises
+    ------
+    ParameterError
+        If a class has no shot.
+    """
+    n_dims = embeddings.shape[1]
+    vectors = np.zeros((len(names), n_dims), np.float32)
+    np.add.at(vectors, owner, embeddings)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if len(names) and not lengths.all():
+        raise ParameterError(f"class {names[int(np.argmin(lengths))]!r} has no shot")
+    vectors /= lengths
+    return Prototypes(names, vectors)
+
+
+def logits(queries: NDArray[np.float32], vectors: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
+    """Logit of "the same instrument" for every pair.
+
+    Parameters
+    ----------
+    queries : NDArray[float32], shape (n, n_dims)
+    vectors : NDArray[float32], shape (m, n_dims)
+
+    Returns
+    -------
+    NDArray[float32], shape (n, m)
+    """
+    if queries.shape[-1] != len(head.gamma) or vectors.shape[-1] != len(head.gamma):
+        raise ParameterError(
+            f"embeddings of {queries.shape[-1]} and {vectors.shape[-1]} numbers do not fit a head of {len(head.gamma)}"
+        )
+    out = np.empty((len(queries), len(vectors)), np.float32)
+    for row, query in enumerate(queries):
+        out[row] = np.abs(vectors - query) @ head.gamma
+    out += np.float32(head.bias)
+    return out
+
+
+def probabilities(queries: NDArray[np.float32], support: Prototypes, head: Head) -> NDArray[np.float32]:
+    """P(same) of every query and class, shape (n, n_classes), range (0, 1)."""
+    odds = logits(queries, support.vectors, head)
+    scores: NDArray[np.float32] = (0.5 * (1.0 + np.tanh(0.5 * odds))).astype(np.float32)
+    return scores

@@ -1,0 +1,45 @@
+"""Reading clips for training and evaluation: files to mono float32 at the front end's rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from mird.training.errors import TrainingError
+
+
+def read_mono(path: Path, rate_hz: int) -> NDArray[np.float32]:
+    """A recording's mean over channels, at ``rate_hz``.
+
+    Returns
+    -------
+    NDArray[float32], shape (n,), range [-1, 1] but for resampling overshoot
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be read, is empty or holds a sample that is not finite.
+    """
+    try:
+        samples, file_rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise TrainingError(f"{path}: cannot read the sound: {error}") from None
+    mono = samples.mean(axis=1)
+    if not len(mono):
+        raise TrainingError(f"{path}: holds no samples")
+    if not np.isfinite(mono).all():
+        raise TrainingError(f"{path}: holds a NaN or infinite sample")
+    if file_rate_hz != rate_hz:
+        mono = soxr.resample(mono, file_rate_hz, rate_hz, quality="HQ")
+    return np.ascontiguousarray(mono, np.float32)
+
+
+def fit_length(samples: NDArray[np.float32], n: int) -> NDArray[np.float32]:
+    """The first ``n`` samples, zero-padded at the end where there are fewer; shape (n,)."""
+    out = np.zeros(n, np.float32)
+    out[: min(n, len(samples))] = samples[:n]
+    return out

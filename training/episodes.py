@@ -1,0 +1,166 @@
+"""Few-shot episodes: which clips are support and which are query, and what came out of it.
+
+Arrays in, numbers out; no sound, no networks. A clip is known by its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mird.training.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Clips of one class to draw from, by take; two clips of one take are never support and query of each other.
+
+    Attributes
+    ----------
+    label : str
+    clips : NDArray[int64], shape (n,)
+    takes : tuple of str, one per clip
+    """
+
+    label: str
+    clips: NDArray[np.int64]
+    takes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task: ``support[k]`` are the clips of ``labels[k]``; ``queries`` are (clip, index into labels, or -1 for unknown)."""
+
+    labels: tuple[str, ...]
+    support: tuple[NDArray[np.int64], ...]
+    queries: tuple[tuple[int, int], ...]
+
+
+def pools(clips: Sequence[int], labels: Sequence[str], takes: Sequence[str]) -> dict[str, Pool]:
+    """Group clips by class; the three sequences run in parallel."""
+    rows: dict[str, list[tuple[int, str]]] = {}
+    for clip, label, take in zip(clips, labels, takes, strict=True):
+        rows.setdefault(label, []).append((clip, take))
+    return {
+        label: Pool(label, np.array([c for c, _ in found]), tuple(t for _, t in found)) for label, found in rows.items()
+    }
+
+
+def draw_episode(
+    rng: np.random.Generator,
+    support: dict[str, Pool],
+    query: dict[str, Pool],
+    unknown: dict[str, Pool],
+    way: int,
+    shot: int,
+) -> Episode:
+    """Draw one task: ``way`` classes, ``shot`` support clips and one query each, and as many unknown queries if there are any.
+
+    Support clips come from different takes while there are enough, and none from the query's take.
+
+    Raises
+    ------
+    TrainingError
+        If there are fewer classes than ``way``, or a class has too few takes.
+    """
+    labels = sorted(set(support) & set(query))
+    if len(labels) < way:
+        raise TrainingError(
+            f"{way}-way needs {way} classes with support and queries, there are {len(labels)}: {', '.join(labels) or 'none'}"
+        )
+    chosen = [labels[i] for i in rng.permutation(len(labels))[:way]]
+    shots, queries = [], []
+    for index, label in enumerate(chosen):
+        asked = query[label]
+        number = int(rng.integers(len(asked.clips)))
+        queries.append((int(asked.clips[number]), index))
+        shots.append(_draw_shots(rng, support[label], shot, asked.takes[number]))
+    if unknown:
+        strangers = sorted(unknown)
+        for _ in range(way):
+            pool = unknown[strangers[int(rng.integers(len(strangers)))]]
+            queries.append((int(rng.choice(pool.clips)), -1))
+    return Episode(tuple(chosen), tuple(shots), tuple(queries))
+
+
+def _draw_shots(rng: np.random.Generator, pool: Pool, shot: int, query_take: str) -> NDArray[np.int64]:
+    by_take: dict[str, list[int]] = {}
+    for clip, take in zip(pool.clips, pool.takes, strict=True):
+        if take != query_take:
+            by_take.setdefault(take, []).append(int(clip))
+    if sum(map(len, by_take.values())) < shot:
+        raise TrainingError(
+            f"class {pool.label!r} has too few clips for {shot} shots beside a query of another take; lower --shot or leave it out of --classes"
+        )
+    takes = [by_take[take] for take in sorted(by_take)]
+    order = rng.permutation(len(takes))
+    picked: list[int] = []
+    depth = [rng.permutation(len(take)) for take in takes]
+    layer = 0
+    while len(picked) < shot:
+        for index in order:
+            if layer < len(takes[index]) and len(picked) < shot:
+                picked.append(takes[index][int(depth[index][layer])])
+        layer += 1
+    return np.array(picked)
+
+
+@dataclass
+class Tally:
+    """Adds episodes up."""
+
+    accuracies: list[float] = field(default_factory=list)
+    confusion: dict[str, dict[str, int]] = field(default_factory=dict)
+    known: list[float] = field(default_factory=list)
+    strange: list[float] = field(default_factory=list)
+
+    def add(self, episode: Episode, scores: NDArray[np.float32]) -> None:
+        """Count one episode.
+
+        Parameters
+        ----------
+        scores : NDArray[float32], shape (n_queries, way)
+            P(same) of each query and class, in the episode's order.
+        """
+        right = []
+        for (_, truth), row in zip(episode.queries, scores, strict=True):
+            best = int(np.argmax(row))
+            if truth < 0:
+                self.strange.append(float(row[best]))
+                continue
+            self.known.append(float(row[best]))
+            right.append(best == truth)
+            counts = self.confusion.setdefault(episode.labels[truth], {})
+            counts[episode.labels[best]] = counts.get(episode.labels[best], 0) + 1
+        self.accuracies.append(float(np.mean(right)))
+
+    def accuracy(self) -> float:
+        """Mean over episodes, fraction."""
+        return float(np.mean(self.accuracies))
+
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the mean over episodes, fractions."""
+        mean = self.accuracy()
+        if len(self.accuracies) < 2:
+            return (0.0, 1.0)
+        half = 1.96 * float(np.std(self.accuracies, ddof=1)) / len(self.accuracies) ** 0.5
+        return (max(0.0, mean - half), min(1.0, mean + half))
+
+    def per_class(self) -> dict[str, float]:
+        """Share of each class's queries that were right."""
+        return {label: counts.get(label, 0) / sum(counts.values()) for label, counts in sorted(self.confusion.items())}
+
+    def auroc_unknown(self) -> float | None:
+        """Area under the ROC of "known" by the best P(same); None where no unknown query was asked."""
+        return auroc(np.array(self.known), np.array(self.strange)) if self.strange else None
+
+
+def auroc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> float:
+    """Probability that a positive scores above a negative, ties counting half."""
+    from scipy.stats import mannwhitneyu
+
+    statistic = mannwhitneyu(positives, negatives).statistic
+    return float(statistic / (len(positives) * len(negatives)))

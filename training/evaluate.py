@@ -1,0 +1,143 @@
+"""Evaluation of an engine through the recognizer that the daemon runs: N-way K-shot episodes over manifests.
+
+No torch: what is measured is what is shipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mird.kernels.recognizer import Recognizer
+from mird.kernels.similarity import prototypes
+from mird.kernels.windows import choose_windows
+from mird.training.audio import fit_length, read_mono
+from mird.training.episodes import Pool, Tally, draw_episode, pools
+from mird.training.errors import TrainingError
+from mird.training.manifest import Recording
+
+WINDOWS_PER_CLIP = 8
+"""A recording longer than a window counts through this many windows at most."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """One evaluation: ``way`` None means all classes."""
+
+    way: int | None
+    shot: int
+    episodes: int
+    seed: int
+    classes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Recordings with their embeddings: ``vectors[i]``, shape (n_windows, n_dims), of ``recordings[i]``; the silent ones are left out."""
+
+    recordings: tuple[Recording, ...]
+    vectors: tuple[NDArray[np.float32], ...]
+    silent: tuple[Recording, ...]
+
+
+def embed_recordings(
+    recordings: Sequence[Recording], recognizer: Recognizer, progress: Progress | None = None
+) -> Embedded:
+    """Embed the windows that sound of every recording; recordings without sound are returned apart."""
+    front_end = recognizer.card.front_end
+    kept, vectors, silent = [], [], []
+    for number, recording in enumerate(recordings, start=1):
+        samples = read_mono(recording.path, front_end.rate_hz)
+        starts = choose_windows(samples, front_end.window, WINDOWS_PER_CLIP)
+        if starts:
+            windows = np.stack(
+                [fit_length(samples[start : start + front_end.window], front_end.window) for start in starts]
+            )
+            kept.append(recording)
+            vectors.append(recognizer.embed(windows))
+        else:
+            silent.append(recording)
+        if progress:
+            progress(number, len(recordings))
+    return Embedded(tuple(kept), tuple(vectors), tuple(silent))
+
+
+def evaluate(
+    query: Embedded, support: Embedded | None, recognizer: Recognizer, settings: EvaluationSettings
+) -> dict[str, Any]:
+    """Run the episodes.
+
+    Parameters
+    ----------
+    query : Embedded
+        Where queries, and queries of unknown classes, come from.
+    support : Embedded or None
+        Where support comes from; None: the same recordings as the queries, other takes.
+
+    Returns
+    -------
+    dict
+        ``way, shot, episodes, seed, accuracy, ci95, per_class, confusion, auroc_unknown``; accuracies are fractions.
+
+    Raises
+    ------
+    TrainingError
+        If a named class does not occur, or classes or takes are too few.
+    """
+    shared = support is None or support is query
+    rows = list(query.recordings) + ([] if support is None or shared else list(support.recordings))
+    vectors = list(query.vectors) + ([] if support is None or shared else list(support.vectors))
+    n_query = len(query.recordings)
+    queries = _pools(rows, range(n_query))
+    shots = queries if shared else _pools(rows, range(n_query, len(rows)))
+    strangers = _select(queries, settings.unknown, "unknown")
+    known = tuple(
+        label for label in (settings.classes or sorted(set(queries) & set(shots))) if label not in settings.unknown
+    )
+    queries, shots = _select(queries, known, "query"), _select(shots, known, "support")
+    way = settings.way or len(known)
+    if way < 2:
+        raise TrainingError(
+            f"at least 2 classes are needed in queries and support, there are {len(known)}: {', '.join(known) or 'none'}"
+        )
+    rng = np.random.default_rng(settings.seed)
+    tally = Tally()
+    for _ in range(settings.episodes):
+        episode = draw_episode(rng, queries if shared else shots, queries, strangers, way, settings.shot)
+        clips = [np.concatenate([vectors[i] for i in chosen]) for chosen in episode.support]
+        owner = np.repeat(np.arange(way), [len(c) for c in clips])
+        classes = prototypes(episode.labels, np.concatenate(clips), owner)
+        scores = np.stack([recognizer.compare(vectors[clip], classes).mean(axis=0) for clip, _ in episode.queries])
+        tally.add(episode, scores)
+    return {
+        "way": way,
+        "shot": settings.shot,
+        "episodes": settings.episodes,
+        "seed": settings.seed,
+        "accuracy": tally.accuracy(),
+        "ci95": list(tally.interval()),
+        "per_class": tally.per_class(),
+        "confusion": tally.confusion,
+        "auroc_unknown": tally.auroc_unknown(),
+    }
+
+
+def _pools(rows: Sequence[Recording], numbers: range) -> dict[str, Pool]:
+    chosen = [rows[i] for i in numbers]
+    return pools(list(numbers), [r.label for r in chosen], [r.take for r in chosen])
+
+
+def _select(found: dict[str, Pool], labels: Sequence[str], what: str) -> dict[str, Pool]:
+    missing = [label for label in labels if label not in found]
+    if missing:
+        raise TrainingError(
+            f"class {', '.join(missing)} has no {what} recording; there are: {', '.join(sorted(found))}"
+        )
+    return {label: found[label] for label in labels}

@@ -1,0 +1,141 @@
+"""Export: trained weights to one ONNX file that says what it is, in float32 and in int8."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mird.kernels.encoder import EncoderCard
+from mird.training.errors import TrainingError
+from mird.training.fit import Whitening
+from mird.training.networks import ResidualEncoder
+
+INPUT, OUTPUT = "pictures", "embeddings"
+MAX_BATCH = 64
+
+
+class UnitEncoder(nn.Module):
+    """A pooled encoder whose embedding is whitened and of length one: what is exported."""
+
+    def __init__(self, encoder: ResidualEncoder, whitening: Whitening) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.whiten = nn.Linear(len(whitening.mean), len(whitening.mean))
+        with torch.no_grad():
+            self.whiten.weight.copy_(torch.from_numpy(whitening.matrix.T))
+            self.whiten.bias.copy_(torch.from_numpy(-whitening.mean @ whitening.matrix))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Unit vectors, shape (n, n_dims), of pictures, shape (n, 1, rows, columns)."""
+        return functional.normalize(self.whiten(self.encoder(pictures)))
+
+
+def weights_fingerprint(network: nn.Module, front_end_fingerprint: str) -> str:
+    """Sixteen hexadecimal digits of the weights and of the pictures that they were trained on."""
+    digest = hashlib.sha256(front_end_fingerprint.encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def export_onnx(network: UnitEncoder, card: EncoderCard, shape: tuple[int, int, int], path: Path) -> None:
+    """Write the encoder in float32 with its card.
+
+    Parameters
+    ----------
+    shape : (channels, rows, columns) of a picture
+    path : Path
+        Written whole, then renamed.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be written or does not compute what the network does.
+    """
+    network = network.cpu().eval()
+    example = torch.rand(2, *shape)
+    batch = torch.export.Dim("n", min=1, max=MAX_BATCH)
+    program = torch.onnx.export(
+        network,
+        (example,),
+        dynamo=True,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes={"pictures": {0: batch}},
+        optimize=True,
+        verbose=False,
+    )
+    if program is None:
+        raise TrainingError("torch.onnx exported nothing")
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "encoder.onnx"
+        program.save(str(raw), external_data=False)
+        write_card(onnx.load(str(raw)), card, path)
+
+
+def quantise(source: Path, pictures: NDArray[np.float32], card: EncoderCard, path: Path) -> None:
+    """Write the encoder in int8 (explicit quantise and dequantise nodes), calibrated on real pictures.
+
+    Parameters
+    ----------
+    source : Path
+        The float32 file.
+    pictures : NDArray[float32], shape (n, channels, rows, columns), range [0, 1]
+        A few hundred from the training pool.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        prepared, result = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(result),
+            _Pictures(np.array_split(pictures, max(1, len(pictures) // 16))),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            op_types_to_quantize=["Conv", "Add", "MaxPool", "Relu"],
+        )
+        write_card(onnx.load(str(result)), card, path)
+
+
+def write_card(model: onnx.ModelProto, card: EncoderCard, path: Path) -> None:
+    """Put a card's metadata into a model and write it: a new file, then renamed."""
+    del model.metadata_props[:]
+    for key, value in card.to_metadata().items():
+        model.metadata_props.add(key=key, value=value)
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(model.SerializeToString())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot write the encoder: {error.strerror}") from None
+
+
+class _Pictures(CalibrationDataReader):  # type: ignore[misc]
+    """Feeds the calibration with batches of pictures."""
+
+    def __init__(self, batches: Sequence[NDArray[np.float32]]) -> None:
+        self._batches: Iterator[NDArray[np.float32]] = iter(batches)
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """The next batch, or None at the end."""
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT: batch}

@@ -1,0 +1,175 @@
+"""What is fitted on finished embeddings, in closed form or by a few convex steps: whitening, the weighted L1, the threshold.
+
+Within-class covariance normalisation (Hatch, Kajarekar and Stolcke 2006) takes out what varies between players and rooms of one
+instrument; on unit vectors the weighted L1 of the paper then ranks as the cosine does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from mird.kernels.similarity import Head, logits, prototypes
+from mird.training.episodes import Pool, draw_episode
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """``(x - mean) @ matrix``: mean of shape (n_dims,), matrix of shape (n_dims, n_dims)."""
+
+    mean: Array
+    matrix: Array
+
+    def apply(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Whitened unit vectors, shape as given: (n, n_dims)."""
+        turned = (embeddings - self.mean) @ self.matrix
+        return (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
+
+
+def fit_whitening(
+    embeddings: NDArray[np.floating], labels: Sequence[str], sources: Sequence[str], shrinkage: float
+) -> Whitening:
+    """Within-class covariance normalisation, every (class, source) cell counting the same.
+
+    Parameters
+    ----------
+    embeddings : NDArray[floating], shape (n, n_dims)
+        Of training clips.
+    labels, sources : sequence of str, one per clip
+    shrinkage : float, range [0, 1]
+        Towards a multiple of the identity.
+    """
+    mean, deviation = embeddings.mean(0).astype(np.float64), embeddings.std(0).astype(np.float64) + 1e-6
+    scaled = (embeddings - mean) / deviation
+    n_dims = scaled.shape[1]
+    scatter, n_cells = np.zeros((n_dims, n_dims)), 0
+    label_of, source_of = np.array(labels), np.array(sources)
+    for label in np.unique(label_of):
+        cells = [
+            scaled[(label_of == label) & (source_of == source)] for source in np.unique(source_of[label_of == label])
+        ]
+        centre = np.mean([cell.mean(0) for cell in cells], axis=0)
+        for cell in cells:
+            away = cell - centre
+            scatter += away.T @ away / len(away)
+            n_cells += 1
+    scatter /= n_cells
+    scatter = (1 - shrinkage) * scatter + shrinkage * np.trace(scatter) / n_dims * np.eye(n_dims)
+    values, vectors = np.linalg.eigh(scatter)
+    return Whitening(mean, (vectors / np.sqrt(values)) / deviation[:, None])
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Absolute differences of queries and prototypes, shape (n, n_dims), and whether each pair is the same instrument, shape (n,)."""
+
+    differences: NDArray[np.float32]
+    same: NDArray[np.bool_]
+
+
+def draw_comparisons(
+    rng: np.random.Generator,
+    embeddings: NDArray[np.float32],
+    support: dict[str, Pool],
+    query: dict[str, Pool],
+    n_episodes: int,
+    way: int,
+    shots: Sequence[int],
+) -> Comparisons:
+    """Compare as users do: queries against prototypes of one shot or several, in episodes."""
+    differences, same = [], []
+    for number in range(n_episodes):
+        episode = draw_episode(rng, support, query, {}, way, shots[number % len(shots)])
+        chosen = np.concatenate(episode.support)
+        owner = np.repeat(np.arange(way), [len(s) for s in episode.support])
+        classes = prototypes(episode.labels, embeddings[chosen], owner)
+        for clip, truth in episode.queries:
+            differences.append(np.abs(classes.vectors - embeddings[clip]))
+            same.append(np.arange(way) == truth)
+    return Comparisons(np.concatenate(differences), np.concatenate(same))
+
+
+def fit_gamma(pairs: Comparisons, stiffness: float) -> NDArray[np.float64]:
+    """Weights of the absolute differences by logistic regression, held near one common weight.
+
+    Parameters
+    ----------
+    stiffness : float > 0
+        Strength of the pull towards equal weights.
+
+    Returns
+    -------
+    NDArray[float64], shape (n_dims,)
+        Mean -1; only the ratios matter, :func:`calibrate` sets the size.
+    """
+    x, y = pairs.differences.astype(np.float64), pairs.same.astype(np.float64)
+    weight = np.where(pairs.same, 0.5 / y.mean(), 0.5 / (1 - y.mean())) / len(y)
+    n_dims = x.shape[1]
+
+    def loss(values: Array) -> tuple[float, Array]:
+        gamma, bias = values[:-1], values[-1]
+        odds = x @ gamma + bias
+        cost = float(weight @ (np.logaddexp(0.0, odds) - y * odds))
+        slope = weight * (expit(odds) - y)
+        spread = gamma - gamma.mean()
+        gradient = np.append(x.T @ slope + 2 * stiffness * spread, slope.sum())
+        return cost + stiffness * float(spread @ spread), gradient
+
+    start = np.append(np.full(n_dims, -8.0 / max(float(x.sum(1).mean()), 1e-9)), 8.0)
+    gamma = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x[:-1]
+    return gamma / -gamma.mean()
+
+
+def calibrate(pairs: Comparisons, gamma: NDArray[np.float64]) -> Head:
+    """Scale and bias so that P(same) is a probability where same and different are equally likely."""
+    distance = pairs.differences.astype(np.float64) @ gamma
+    y = pairs.same.astype(np.float64)
+    weight = np.where(pairs.same, 0.5 / y.mean(), 0.5 / (1 - y.mean())) / len(y)
+
+    def loss(values: Array) -> tuple[float, Array]:
+        odds = values[0] * distance + values[1]
+        slope = weight * (expit(odds) - y)
+        return float(weight @ (np.logaddexp(0.0, odds) - y * odds)), np.array([slope @ distance, slope.sum()])
+
+    scale, bias = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
+    return Head((gamma * scale).astype(np.float32), float(bias))
+
+
+def fit_threshold(
+    rng: np.random.Generator,
+    embeddings: NDArray[np.float32],
+    known: dict[str, Pool],
+    strangers: dict[str, Pool],
+    head: Head,
+    n_episodes: int = 400,
+    way: int = 8,
+) -> float:
+    """The best P(same) at which as many known queries are refused as unknown ones are named, range (0, 1).
+
+    Unknown queries are other instruments as often as sounds that are no instruments: in each episode the instruments that are
+    not in its support set are strangers too.
+    """
+    inside: list[float] = []
+    outside: list[float] = []
+    for number in range(n_episodes):
+        labels = sorted(known)
+        order = rng.permutation(len(labels))
+        left = {labels[i]: known[labels[i]] for i in order[:way]}
+        others = {labels[i]: known[labels[i]] for i in order[way:]} if number % 2 and len(labels) > way else strangers
+        episode = draw_episode(rng, left, left, others, min(way, len(left)), (1, 3, 5)[number % 3])
+        owner = np.repeat(np.arange(len(episode.labels)), [len(s) for s in episode.support])
+        classes = prototypes(episode.labels, embeddings[np.concatenate(episode.support)], owner)
+        odds = logits(embeddings[[clip for clip, _ in episode.queries]], classes.vectors, head).max(axis=1)
+        for (_, truth), best in zip(episode.queries, odds, strict=True):
+            (outside if truth < 0 else inside).append(float(best))
+    candidates = np.sort(np.concatenate([inside, outside]))
+    refused = np.searchsorted(np.sort(inside), candidates) / len(inside)
+    named = 1.0 - np.searchsorted(np.sort(outside), candidates) / len(outside)
+    return float(expit(candidates[int(np.argmin(np.abs(refused - named)))]))

@@ -1,0 +1,93 @@
+"""Manifests: which recording is of which instrument, and from whom.
+
+A manifest is a CSV file with the columns ``path`` (relative to the manifest), ``class`` and ``source`` (recording session, player or
+room: what is held out together); ``original_name`` is optional and names the take that a clip was cut from. Classes that begin
+with ``_`` are no instruments.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mird.training.errors import TrainingError
+
+REQUIRED = ("path", "class", "source")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One row of a manifest; ``take`` is the original name where one is given, else the path."""
+
+    path: Path
+    label: str
+    source: str
+    take: str
+
+    @property
+    def is_instrument(self) -> bool:
+        """Whether the class is an instrument's."""
+        return not self.label.startswith("_")
+
+
+def read_manifest(path: Path, *, check_files: bool = True) -> tuple[Recording, ...]:
+    """Read a manifest.
+
+    Parameters
+    ----------
+    path : Path
+        The CSV file.
+    check_files : bool
+        Refuse rows whose file does not exist.
+
+    Raises
+    ------
+    TrainingError
+        If the file or a column is missing, a row is incomplete, or a row's file does not exist.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            missing = [name for name in REQUIRED if name not in columns]
+            if missing:
+                raise TrainingError(
+                    f"{path}: column {', '.join(missing)} missing; a manifest has the columns {','.join(REQUIRED)}"
+                )
+            rows = list(reader)
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot read the manifest: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TrainingError(f"{path}: is not a CSV file in UTF-8: {error}") from None
+    recordings = []
+    for number, row in enumerate(rows, start=2):
+        if not all(row.get(name) for name in REQUIRED):
+            raise TrainingError(f"{path}:{number}: a row needs {', '.join(REQUIRED)}; got {dict(row)}")
+        file_path = path.parent / row["path"]
+        if check_files and not file_path.is_file():
+            raise TrainingError(f"{path}:{number}: {file_path} does not exist; remove the row or restore the file")
+        take = row.get("original_name") or row["path"]
+        recordings.append(Recording(file_path, row["class"], row["source"], f"{row['source']}/{take}"))
+    if not recordings:
+        raise TrainingError(f"{path}: the manifest has no rows")
+    return tuple(recordings)
+
+
+def split_by_source(
+    recordings: Iterable[Recording], held_out: Iterable[str]
+) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:
+    """Recordings of all other sources, and those of the held-out ones.
+
+    Raises
+    ------
+    TrainingError
+        If a held-out source does not occur: a misspelt name would train on what was meant to be unheard.
+    """
+    everything = tuple(recordings)
+    away = set(held_out)
+    unknown = away - {r.source for r in everything}
+    if unknown:
+        raise TrainingError(f"held-out source {', '.join(sorted(unknown))} does not occur in the manifest")
+    return tuple(r for r in everything if r.source not in away), tuple(r for r in everything if r.source in away)

@@ -1,0 +1,127 @@
+"""The residual Siamese network of the paper, and its light sibling.
+
+The body is ResNet-50 as Keras builds it (a bias in every convolution, the stride on the first 1 x 1, max-pool without padding).
+At full width with the paper's flattened embedding the Siamese network has 23,553,025 trainable parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+STAGES = (3, 4, 6, 3)
+Embedding = Literal["flatten", "pooled"]
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3, 1 x 1 convolutions around a shortcut; (n, c, h, w) to (n, 4 * width, h / stride, w / stride)."""
+
+    def __init__(self, n_in: int, width: int, stride: int, *, project: bool) -> None:
+        super().__init__()
+        n_out = 4 * width
+        self.narrow = nn.Sequential(nn.Conv2d(n_in, width, 1, stride), nn.BatchNorm2d(width))
+        self.middle = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width))
+        self.widen = nn.Sequential(nn.Conv2d(width, n_out, 1), nn.BatchNorm2d(n_out))
+        self.shortcut = (
+            nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride), nn.BatchNorm2d(n_out)) if project else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        y = functional.relu(self.narrow(x))
+        y = functional.relu(self.middle(y))
+        return functional.relu(self.widen(y) + self.shortcut(x))
+
+
+class ResidualEncoder(nn.Module):
+    """Pictures to embeddings.
+
+    Parameters
+    ----------
+    width : int
+        Width of the first stage: 64 is the paper's, 16 the light sibling.
+    n_channels : int
+        Channels of the picture: 3 for the paper's colours, 1 for grey.
+    embedding : {"flatten", "pooled"}
+        ``flatten``: the paper's 2 x 2 average pool and flatten, 18,432 numbers for 224 x 224 at full width.
+        ``pooled``: the mean over the map beside the loudest row's mean over time, projected to ``n_dims`` numbers.
+    n_dims : int
+        Length of a pooled embedding.
+    """
+
+    def __init__(
+        self, width: int = 64, n_channels: int = 3, embedding: Embedding = "flatten", n_dims: int = 256
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(n_channels, width, 7, 2, padding=3), nn.BatchNorm2d(width))
+        blocks: list[nn.Module] = []
+        n_in = width
+        for stage, n_blocks in enumerate(STAGES):
+            stage_width = width * 2**stage
+            for block in range(n_blocks):
+                first = block == 0
+                blocks.append(Bottleneck(n_in, stage_width, 2 if first and stage else 1, project=first))
+                n_in = 4 * stage_width
+        self.stages = nn.Sequential(*blocks)
+        self.embedding = embedding
+        if embedding == "pooled":
+            self.project = nn.Linear(2 * n_in, n_dims)
+            self.norm = nn.BatchNorm1d(n_dims)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Embed pictures, shape (n, channels, rows, columns), range [0, 1]; returns (n, n_dims)."""
+        x = (pictures - 0.35) * 3.0
+        x = functional.max_pool2d(functional.relu(self.stem(x)), 3, 2)
+        x = self.stages(x)
+        if self.embedding == "flatten":
+            return functional.avg_pool2d(x, 2).flatten(1)
+        both = torch.cat([x.mean((2, 3)), x.mean(3).amax(2)], 1)
+        embedded: Tensor = self.norm(self.project(both))
+        return embedded
+
+
+class WeightedL1(nn.Module):
+    """The paper's comparison (equation 2), as a logit: sum_j gamma_j |a_j - b_j| + bias."""
+
+    def __init__(self, n_dims: int) -> None:
+        super().__init__()
+        self.compare = nn.Linear(n_dims, 1)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Logits of "the same instrument", shape (n,), for pairs of embeddings (n, n_dims)."""
+        logits: Tensor = self.compare((a - b).abs()).squeeze(-1)
+        return logits
+
+
+class Siamese(nn.Module):
+    """Encoder and comparison: the network that the paper counts."""
+
+    def __init__(self, encoder: nn.Module, n_dims: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = WeightedL1(n_dims)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Logits of pairs of pictures, shape (n,)."""
+        logits: Tensor = self.head(self.encoder(a), self.encoder(b))
+        return logits
+
+
+def paper_siamese() -> Siamese:
+    """The residual Siamese network exactly as the paper counts it: 23,553,025 trainable parameters, 224 x 224 x 3 pictures."""
+    network = Siamese(ResidualEncoder(), 18_432)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.01)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    first = network.encoder.stem[0]  # type: ignore[index, union-attr]
+    nn.init.normal_(first.bias, 0.5, 0.01)
+    return network
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)

@@ -1,0 +1,135 @@
+"""Recipes: everything that decides what a training run gives, in one TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from mird.kernels.errors import ParameterError
+from mird.kernels.frontend import FrontEnd
+from mird.training.augment import AugmentSettings
+from mird.training.compose import ComposeSettings
+from mird.training.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The encoder: ``width`` 64 is the paper's body, 16 the light sibling; ``n_dims`` numbers come out."""
+
+    width: int = 16
+    n_dims: int = 256
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is trained on.
+
+    Attributes
+    ----------
+    held_out_sources, held_out_classes : never seen in training; the sources are what the engine is calibrated on
+    n_composed, n_composed_rendered : composed windows per clip in the cache, of recordings and of rendered clips
+    composed_share : share of draws that take a composed window rather than the clean clip
+    rendered_weight : how often a rendered source is drawn beside a recorded one of the same class
+    """
+
+    held_out_sources: tuple[str, ...] = ()
+    held_out_classes: tuple[str, ...] = ()
+    n_composed: int = 8
+    n_composed_rendered: int = 2
+    composed_share: float = 0.5
+    rendered_weight: float = 0.25
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """AdamW with a cosine schedule; ``average`` is the decay of the averaged weights that are shipped."""
+
+    n_steps: int = 10_000
+    n_classes: int = 16
+    n_per_class: int = 4
+    rate: float = 2e-3
+    weight_decay: float = 0.03
+    warm_up: float = 0.05
+    scale: float = 14.0
+    margin: float = 0.1
+    clip_norm: float = 5.0
+    average: float = 0.99
+    bf16: bool = True
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What is fitted on the finished embeddings.
+
+    Attributes
+    ----------
+    shrinkage : range [0, 1]: of the whitening, towards the identity
+    stiffness : of the comparison's weights, towards one common weight
+    way, shots : of the episodes that comparison and threshold are fitted on
+    """
+
+    shrinkage: float = 0.3
+    stiffness: float = 0.01
+    way: int = 8
+    shots: tuple[int, ...] = (1, 2, 3, 5)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run, but for the data's place and the machine."""
+
+    seed: int = 0
+    front_end: FrontEnd = field(default_factory=FrontEnd)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    compose: ComposeSettings = field(default_factory=ComposeSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    fit: FitSettings = field(default_factory=FitSettings)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe file; what it leaves out has the default.
+
+    Raises
+    ------
+    TrainingError
+        If the file is missing, is no TOML, or a key is unknown or of the wrong type.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot read the recipe: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: is not TOML: {error}") from None
+    recipe: Recipe = _build(Recipe, values, str(path))
+    return recipe
+
+
+def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
+    names = {f.name for f in fields(kind)}
+    unknown = set(values) - names
+    if unknown:
+        raise TrainingError(f"{where}: unknown key {', '.join(sorted(unknown))}; known are {', '.join(sorted(names))}")
+    hints = get_type_hints(kind)
+    built = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise TrainingError(f"{where}: {name} must be a table")
+            built[name] = _build(hint, value, f"{where}: {name}")
+        elif isinstance(value, list):
+            built[name] = tuple(value)
+        elif hint is float and isinstance(value, int) and not isinstance(value, bool):
+            built[name] = float(value)
+        elif hint in (int, float, bool, str) and type(value) is not hint:
+            raise TrainingError(f"{where}: {name}={value!r} must be of type {hint.__name__}")
+        else:
+            built[name] = value
+    try:
+        return kind(**built)
+    except (ParameterError, TypeError) as error:
+        raise TrainingError(f"{where}: {error}") from None

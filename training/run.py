@@ -1,0 +1,236 @@
+"""A training run from manifests to engine files: cache, train, fit, export.
+
+The run's folder holds ``checkpoint.pt`` while it trains, and at its end ``encoder.onnx`` (float32), ``encoder-int8.onnx`` and
+``run.json`` (recipe, data, figures of the fit).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mird.kernels.encoder import EncoderCard, open_encoder
+from mird.kernels.similarity import Head
+from mird.training.augment import augment, to_input
+from mird.training.episodes import pools
+from mird.training.errors import TrainingError
+from mird.training.export import UnitEncoder, export_onnx, quantise, weights_fingerprint
+from mird.training.fit import (
+    Whitening,
+    calibrate,
+    draw_comparisons,
+    fit_gamma,
+    fit_threshold,
+    fit_whitening,
+)
+from mird.training.manifest import Recording, read_manifest, split_by_source
+from mird.training.pictures import build_cache
+from mird.training.recipe import Recipe
+from mird.training.trainer import Material, Part, StepReport, Trainer
+
+EMBED_BATCH = 128
+CALIBRATION_PICTURES = 512
+FIT_EPISODES = 600
+CHECKPOINT, FLOAT32, INT8, REPORT = "checkpoint.pt", "encoder.onnx", "encoder-int8.onnx", "run.json"
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run trains on, and what it is calibrated on: the held-out sources, or where there are none the same clips."""
+
+    material: Material
+    held_out: Material
+    silent: tuple[Recording, ...]
+
+
+def load_data(
+    manifests: Sequence[Path], rendered: Sequence[Path], recipe: Recipe, cache: Path, progress: Progress | None = None
+) -> Data:
+    """Read manifests and compute or fetch their pictures.
+
+    Parameters
+    ----------
+    manifests : sequence of Path
+        Recordings; the recipe's held-out sources and classes are taken out of them.
+    rendered : sequence of Path
+        Clips that ``mird render`` made; they get no composed phrases, and the recipe's ``rendered_weight``.
+    cache : Path
+        Folder of the picture cache.
+
+    Raises
+    ------
+    TrainingError
+        If a manifest or clip cannot be read, or nothing is left to train on.
+    """
+    options = recipe.data
+    recordings = [row for path in manifests for row in read_manifest(path)]
+    training, away = split_by_source(recordings, options.held_out_sources)
+    training = tuple(r for r in training if r.label not in options.held_out_classes)
+    extra = [row for path in rendered for row in read_manifest(path) if row.label not in options.held_out_classes]
+    silent: list[Recording] = []
+
+    def part(rows: Sequence[Recording], n_composed: int, weight: float, *, phrases: bool) -> Part:
+        settings = recipe.compose if phrases else replace(recipe.compose, phrase=0.0, chord=0.0)
+        levels, sounding = build_cache(
+            rows, recipe.front_end, cache, n_composed=n_composed, seed=recipe.seed, settings=settings, progress=progress
+        )
+        silent.extend(rows[i] for i in np.flatnonzero(~sounding))
+        kept = levels if sounding.all() else levels[np.flatnonzero(sounding)]
+        return Part(tuple(r for r, sounds in zip(rows, sounding, strict=True) if sounds), kept, weight)
+
+    parts = [part(training, options.n_composed, 1.0, phrases=True)] if training else []
+    if extra:
+        parts.append(part(extra, options.n_composed_rendered, options.rendered_weight, phrases=False))
+    if not parts:
+        raise TrainingError("nothing is left to train on: every source or class is held out")
+    material = Material(parts)
+    held_out = Material([part(away, 0, 1.0, phrases=False)]) if away else material
+    return Data(material, held_out, tuple(silent))
+
+
+def train(
+    recipe: Recipe,
+    data: Data,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    resume: bool = False,
+    on_step: Callable[[StepReport], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Trainer:
+    """Train to the recipe's last step, or until ``stop()``.
+
+    Raises
+    ------
+    TrainingError
+        If the folder holds another run's checkpoint and ``resume`` is not set, or training cannot go on.
+    """
+    trainer = Trainer(recipe, data.material, folder, device)
+    if resume:
+        trainer.resume()
+    elif trainer.checkpoint.exists():
+        raise TrainingError(f"{trainer.checkpoint} exists; go on with --resume, or choose another --out folder")
+    trainer.run(on_step, stop=stop)
+    return trainer
+
+
+def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCard:
+    """Fit whitening, comparison and threshold, export in float32 and int8, and write the run's report.
+
+    Returns
+    -------
+    EncoderCard
+        Of the float32 file.
+    """
+    folder = trainer.folder
+    encoder = trainer.averaged.module
+    clean = [i for i, r in enumerate(data.material.recordings) if r.is_instrument]
+    labels = [data.material.recordings[i].label for i in clean]
+    sources = [data.material.recordings[i].source for i in clean]
+    raw = embed(encoder, data.material.clean(clean), recipe)
+    whitening = fit_whitening(raw, labels, sources, recipe.fit.shrinkage)
+    gamma = _fit_gamma(encoder, recipe, data, clean, whitening)
+    head, threshold = _calibrate(encoder, recipe, data, whitening, gamma)
+    network = UnitEncoder(encoder, whitening)
+    front_end = recipe.front_end
+    card = EncoderCard(f"{name} float32", front_end, weights_fingerprint(network, front_end.fingerprint()), head, threshold)
+    pictures = to_input(torch.from_numpy(data.material.clean(clean[:: max(1, len(clean) // CALIBRATION_PICTURES)])), front_end.range_db)[:, None]
+    export_onnx(network, card, tuple(pictures.shape[1:]), folder / FLOAT32)
+    _check_export(network, pictures[:64], folder / FLOAT32)
+    quantise(folder / FLOAT32, pictures.numpy(), replace(card, name=f"{name} int8"), folder / INT8)
+    report = {
+        "name": name,
+        "fingerprint": card.fingerprint,
+        "steps": trainer.step,
+        "n_clips": len(data.material.recordings),
+        "n_classes": len({r.label for r in data.material.recordings}),
+        "n_sources": len({r.source for r in data.material.recordings}),
+        "n_silent_left_out": len(data.silent),
+        "unknown_threshold": threshold,
+        "gamma_spread": float(np.std(head.gamma) / -np.mean(head.gamma)),
+        "recipe": asdict(recipe),
+    }
+    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return card
+
+
+@torch.no_grad()
+def embed(encoder: torch.nn.Module, levels: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
+    """Raw embeddings, shape (n, n_dims), of levels, shape (n, rows, columns)."""
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    rows = []
+    for first in range(0, len(levels), EMBED_BATCH):
+        x = to_input(torch.from_numpy(levels[first : first + EMBED_BATCH]), recipe.front_end.range_db)[:, None]
+        rows.append(encoder(x.to(device)).float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def _fit_gamma(
+    encoder: torch.nn.Module, recipe: Recipe, data: Data, clean: list[int], whitening: Whitening
+) -> NDArray[np.float64]:
+    """The comparison's weights, on augmented training clips: clean ones are told apart too easily to learn from."""
+    rng = np.random.default_rng(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    levels = torch.from_numpy(data.material.draw(np.array(clean), 1.0, rng))
+    noise = [i for i, r in enumerate(data.material.recordings) if not r.is_instrument]
+    noises: Tensor = torch.from_numpy(data.material.clean(noise)) if noise else torch.zeros(0, *levels.shape[1:])
+    hard = augment(levels, noises, replace(recipe.augment, share=1.0), generator).numpy()
+    embeddings = whitening.apply(embed(encoder, hard, recipe))
+    rows = [data.material.recordings[i] for i in clean]
+    # Query and support of one episode must not share a source, where a class has two.
+    by_source = pools(range(len(rows)), [r.label for r in rows], [r.source for r in rows])
+    usable = {label: pool for label, pool in by_source.items() if len(set(pool.takes)) > 1}
+    if len(usable) < recipe.fit.way:
+        usable = pools(range(len(rows)), [r.label for r in rows], [r.take for r in rows])
+    enough = {label: pool for label, pool in usable.items() if _has_shots(pool.takes, max(recipe.fit.shots))}
+    pairs = draw_comparisons(rng, embeddings, enough, enough, FIT_EPISODES, min(recipe.fit.way, len(enough)), recipe.fit.shots)
+    return fit_gamma(pairs, recipe.fit.stiffness)
+
+
+def _calibrate(
+    encoder: torch.nn.Module, recipe: Recipe, data: Data, whitening: Whitening, gamma: NDArray[np.float64]
+) -> tuple[Head, float]:
+    """Scale, bias and threshold on sources that were not trained on, where the recipe holds some out."""
+    rng = np.random.default_rng(recipe.seed + 1)
+    rows = data.held_out.recordings
+    embeddings = whitening.apply(embed(encoder, data.held_out.clean(range(len(rows))), recipe))
+    instruments = [i for i, r in enumerate(rows) if r.is_instrument]
+    known = pools(instruments, [rows[i].label for i in instruments], [rows[i].take for i in instruments])
+    enough = {label: pool for label, pool in known.items() if _has_shots(pool.takes, max(recipe.fit.shots))}
+    way = min(recipe.fit.way, len(enough))
+    head = calibrate(draw_comparisons(rng, embeddings, enough, enough, FIT_EPISODES, way, recipe.fit.shots), gamma)
+    all_rows = data.material.recordings
+    noise = [i for i, r in enumerate(all_rows) if not r.is_instrument]
+    if not noise:
+        return head, fit_threshold(rng, embeddings, enough, {}, head, way=way)
+    noise_embeddings = whitening.apply(embed(encoder, data.material.clean(noise), recipe))
+    first = len(embeddings)
+    strangers = pools(
+        range(first, first + len(noise)), [all_rows[i].label for i in noise], [all_rows[i].take for i in noise]
+    )
+    return head, fit_threshold(rng, np.concatenate([embeddings, noise_embeddings]), enough, strangers, head, way=way)
+
+
+def _has_shots(takes: Sequence[str], n_shots: int) -> bool:
+    """Whether every clip, taken as a query, leaves enough clips of other takes."""
+    most_alike = max(takes.count(take) for take in set(takes))
+    return len(takes) - most_alike >= n_shots
+
+
+def _check_export(network: UnitEncoder, pictures: Tensor, path: Path) -> None:
+    with torch.no_grad():
+        wanted = network(pictures).numpy()
+    found = open_encoder(path)(pictures.numpy())
+    difference = float(np.abs(found - wanted).max())
+    if difference > 1e-4:
+        raise TrainingError(f"{path}: the exported encoder differs from the network by {difference:.1e}; do not use it")

@@ -1,0 +1,278 @@
+"""The training loop: cosine cross-entropy over classes, averaged weights, checkpoints.
+
+Cosine cross-entropy over balanced batches is the loss that generalises best to players never heard; the paper's weighted L1 is
+fitted on the finished embeddings (:mod:`mird.training.fit`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mird.training.augment import augment, to_input
+from mird.training.errors import TrainingError
+from mird.training.manifest import Recording
+from mird.training.networks import ResidualEncoder
+from mird.training.recipe import Recipe
+from mird.training.sampler import BalancedSampler
+
+
+@dataclass(frozen=True)
+class Part:
+    """Recordings of one manifest with their levels, none of them silent.
+
+    Attributes
+    ----------
+    recordings : tuple of Recording
+    levels : NDArray[float16], shape (n_recordings, 1 + n_composed, rows, columns)
+    weight : float > 0
+        How often its sources are drawn beside those of other parts.
+    """
+
+    recordings: tuple[Recording, ...]
+    levels: NDArray[np.float16]
+    weight: float = 1.0
+
+
+class Material:
+    """What a run trains on: clips are numbered through all parts.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = tuple(parts)
+        self.recordings = tuple(r for part in parts for r in part.recordings)
+        self.weights = tuple(part.weight for part in parts for _ in part.recordings)
+        self._first = np.cumsum([0, *(len(part.recordings) for part in parts)])
+
+    def draw(self, clips: NDArray[np.int64], composed_share: float, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Levels of clips, shape (n, rows, columns), each clean or, with probability ``composed_share``, composed."""
+        chosen = []
+        for clip in clips:
+            index = int(np.searchsorted(self._first, clip, side="right")) - 1
+            levels = self._parts[index].levels
+            n_composed = levels.shape[1] - 1
+            variant = int(rng.integers(1, n_composed + 1)) if n_composed and rng.random() < composed_share else 0
+            chosen.append(levels[clip - self._first[index], variant])
+        return np.stack(chosen).astype(np.float32)
+
+    def clean(self, clips: Sequence[int]) -> NDArray[np.float32]:
+        """Clean levels of clips, shape (n, rows, columns)."""
+        return self.draw(np.array(clips, np.int64), 0.0, np.random.default_rng(0))
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What the progress bar shows: steps done, running loss and accuracy in [0, 1], learning rate."""
+
+    step: int
+    loss: float
+    accuracy: float
+    rate: float
+
+
+class CosineClassifier(nn.Module):
+    """Class prototypes on the unit sphere; logits are scaled cosines, with an additive margin on the true class."""
+
+    def __init__(self, n_dims: int, n_classes: int, scale: float, margin: float) -> None:
+        super().__init__()
+        self.prototypes = nn.Parameter(torch.randn(n_classes, n_dims) * 0.05)
+        self.scale = nn.Parameter(torch.tensor(scale))
+        self.margin = margin
+
+    def forward(self, embeddings: Tensor, classes: Tensor) -> Tensor:
+        """Logits, shape (n, n_classes), for embeddings (n, n_dims) of the given true classes (n,)."""
+        cosine = functional.normalize(embeddings) @ functional.normalize(self.prototypes).T
+        return self.scale * (cosine - self.margin * functional.one_hot(classes, cosine.shape[1]))
+
+
+class Trainer:
+    """One run. Everything that it draws comes from the recipe's seed, and a checkpoint holds the generators too.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    material : Material
+    folder : Path
+        Checkpoints go here, each written whole and then renamed.
+    device : str
+        A torch device.
+    """
+
+    def __init__(self, recipe: Recipe, material: Material, folder: Path, device: str = "cpu") -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self._device = torch.device(device)
+        self._material = material
+        torch.manual_seed(recipe.seed)
+        options = recipe.optimiser
+        self._sampler = BalancedSampler(
+            [r.label for r in material.recordings],
+            [r.source for r in material.recordings],
+            material.weights,
+            options.n_classes,
+            options.n_per_class,
+            np.random.default_rng(recipe.seed),
+        )
+        self._generator = torch.Generator().manual_seed(recipe.seed)
+        noise = [i for i, r in enumerate(material.recordings) if not r.is_instrument]
+        self._noises = torch.from_numpy(material.clean(noise)) if noise else torch.zeros(0, 1, 1)
+        self.encoder = ResidualEncoder(recipe.network.width, 1, "pooled", recipe.network.n_dims).to(
+            self._device, memory_format=torch.channels_last
+        )  # type: ignore[call-overload]
+        self.classifier = CosineClassifier(
+            recipe.network.n_dims, len(self._sampler.classes), options.scale, options.margin
+        ).to(self._device)
+        average = torch.optim.swa_utils.get_ema_multi_avg_fn(options.average)
+        self.averaged = torch.optim.swa_utils.AveragedModel(self.encoder, multi_avg_fn=average, use_buffers=True)
+        self._optimiser = torch.optim.AdamW(
+            [
+                {"params": [p for p in self.encoder.parameters() if p.ndim > 1], "weight_decay": options.weight_decay},
+                {"params": [p for p in self.encoder.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+                {"params": list(self.classifier.parameters()), "weight_decay": 0.0},
+            ],
+            lr=options.rate,
+        )
+        self.step = 0
+        self._loss = self._accuracy = 0.0
+
+    def run(
+        self,
+        on_step: Callable[[StepReport], None],
+        checkpoint_every: int = 500,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train to the recipe's last step, or until ``stop()``; a checkpoint is left either way.
+
+        Raises
+        ------
+        TrainingError
+            If the loss is no longer finite; the last checkpoint is from before.
+        """
+        while self.step < self.recipe.optimiser.n_steps and not stop():
+            on_step(self._one_step())
+            if self.step % checkpoint_every == 0:
+                self.save()
+        self.save()
+
+    def _one_step(self) -> StepReport:
+        options = self.recipe.optimiser
+        rate = options.rate * _schedule(self.step / options.n_steps, options.warm_up)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        clips, classes = self._sampler.draw()
+        x, y = self._pictures(clips), torch.from_numpy(classes).to(self._device)
+        self.encoder.train()
+        self._optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=options.bf16):
+            embedded = self.encoder(x)
+        logits = self.classifier(embedded.float(), y)
+        loss = functional.cross_entropy(logits, y)
+        if not math.isfinite(loss.item()):
+            raise TrainingError(
+                f"loss is {loss.item()} at step {self.step}; lower optimiser.rate={options.rate} and resume from {self.checkpoint}"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.encoder.parameters(), options.clip_norm)
+        self._optimiser.step()
+        self.averaged.update_parameters(self.encoder)
+        self.step += 1
+        right = (logits.argmax(1) == y).float().mean().item()
+        weight = max(0.02, 1.0 / self.step)
+        self._loss += weight * (loss.item() - self._loss)
+        self._accuracy += weight * (right - self._accuracy)
+        return StepReport(self.step, self._loss, self._accuracy, rate)
+
+    def _pictures(self, clips: NDArray[np.int64]) -> Tensor:
+        levels = torch.from_numpy(self._material.draw(clips, self.recipe.data.composed_share, self._sampler.rng))
+        levels = augment(levels, self._noises, self.recipe.augment, self._generator)
+        x = to_input(levels, self.recipe.front_end.range_db)[:, None]
+        return x.to(self._device).contiguous(memory_format=torch.channels_last)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that :meth:`save` writes and :meth:`resume` reads."""
+        return self.folder / "checkpoint.pt"
+
+    def save(self) -> None:
+        """Write a checkpoint: a new file, then renamed over the old one.
+
+        Raises
+        ------
+        TrainingError
+            If it cannot be written; the old one is untouched.
+        """
+        state: dict[str, Any] = {
+            "step": self.step,
+            "recipe": repr(self.recipe),
+            "classes": list(self._sampler.classes),
+            "encoder": self.encoder.state_dict(),
+            "classifier": self.classifier.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "sampler": self._sampler.rng.bit_generator.state,
+            "generator": self._generator.get_state(),
+            "torch": torch.get_rng_state(),
+            "running": [self._loss, self._accuracy],
+        }
+        partial = self.checkpoint.with_suffix(".partial")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.checkpoint)
+        except (OSError, RuntimeError) as error:
+            raise TrainingError(
+                f"{self.checkpoint}: cannot write the checkpoint: {error}; the previous one is untouched"
+            ) from None
+
+    def resume(self) -> bool:
+        """Go on from the folder's checkpoint; False if there is none.
+
+        Raises
+        ------
+        TrainingError
+            If the checkpoint is damaged or of another recipe.
+        """
+        if not self.checkpoint.exists():
+            return False
+        try:
+            state = torch.load(self.checkpoint, map_location=self._device, weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise TrainingError(f"{self.checkpoint}: damaged checkpoint: {error}; remove it to start again") from None
+        if state["recipe"] != repr(self.recipe) or state["classes"] != list(self._sampler.classes):
+            raise TrainingError(
+                f"{self.checkpoint}: is of another recipe or other data; choose another --out folder or remove it"
+            )
+        self.step = state["step"]
+        self.encoder.load_state_dict(state["encoder"])
+        self.classifier.load_state_dict(state["classifier"])
+        self.averaged.load_state_dict(state["averaged"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._sampler.rng.bit_generator.state = state["sampler"]
+        self._generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["torch"].cpu())
+        self._loss, self._accuracy = state["running"]
+        return True
+
+
+def _schedule(done: float, warm_up: float) -> float:
+    """Share of the peak rate at ``done`` in [0, 1] of the run: linear rise, then half a cosine."""
+    if done < warm_up:
+        return (done + 1e-3) / (warm_up + 1e-3)
+    return 0.5 + 0.5 * math.cos(math.pi * (done - warm_up) / (1.0 - warm_up))
