@@ -13,7 +13,7 @@ from typing import Final, Self
 
 _NOISE: Final = re.compile(
     rb"ALSA lib |Expression '.*' failed in '|Cannot connect to server|jack server is not running"
-    rb"|JackShmReadWritePtr|\s*$"
+    rb"|JackShmReadWritePtr|connect\(2\) call to |attempt to connect to server failed|\s*$"
 )
 _STDERR: Final = 2
 _MAX_KEPT: Final = 50

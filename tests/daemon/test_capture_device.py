@@ -181,6 +181,23 @@ def test_a_server_that_hangs_is_noticed_and_does_not_hang_us(null_sink: "NullSin
         assert second.stream_id != first.stream_id
 
 
+def test_a_server_that_pauses_is_waited_for_and_nothing_is_lost(null_sink: "NullSink", tmp_path: Path) -> None:
+    with running() as capture, null_sink.playing(tones(tmp_path / "tone.wav", 20.0, 440.0)):
+        awaited(capture, is_in(CaptureState.LIVE))
+        stream = capture.stream
+        assert stream is not None
+        awaited(capture, lambda _: bool(stream.ring.latest(441).samples.any()))
+        os.kill(null_sink.pid, signal.SIGSTOP)
+        try:
+            awaited(capture, lambda capture: "nothing came for 0." in capture.status.detail)
+            assert capture.status.state is CaptureState.STALLED
+        finally:
+            os.kill(null_sink.pid, signal.SIGCONT)
+        awaited(capture, is_in(CaptureState.LIVE))
+        assert capture.stream is stream
+        assert (capture.status.n_opens, capture.status.n_gaps) == (1, 0)
+
+
 def test_stop_does_not_wait_for_a_server_that_hangs(null_sink: "NullSink") -> None:
     capture = open_capture(SourceSpec("device"))
     capture.start()

@@ -25,7 +25,7 @@ class Pipe:
         self.read_end, self._write_end = os.pipe()
         self._open = True
 
-    def send(self, data: bytes, last: bool = False) -> None:  # noqa: FBT001, FBT002
+    def send(self, data: bytes, last: bool = False) -> None:
         """Write everything, as far as the reader takes it, and end the pipe if it was the last."""
         while data:
             data = data[os.write(self._write_end, data) :]
