@@ -66,7 +66,7 @@ class Ring:
         self.n_frames: Final = n_frames
         self.n_channels: Final = n_channels
         self._frames = np.zeros((n_frames, n_channels), np.float32)
-        self._bytes = memoryview(self._frames).cast("B")
+        self._bytes = self._frames.data.cast("B")
         self._n_frame_bytes = self._frames.strides[0]
         self._headroom = max(1, n_frames // 8)
         self._n_claimed = 0  # written by the writer: frames below it may be under the writer's hands
@@ -125,7 +125,7 @@ class Ring:
             n = self.n_frames
         first = (end - n) % self.n_frames
         n_head = min(n, self.n_frames - first)
-        data, width = memoryview(np.ascontiguousarray(block)).cast("B"), self._n_frame_bytes
+        data, width = np.ascontiguousarray(block).data.cast("B"), self._n_frame_bytes
         self._bytes[first * width : (first + n_head) * width] = data[: n_head * width]
         if n_head < n:
             self._bytes[: (n - n_head) * width] = data[n_head * width :]
