@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mird.daemon.capture import SourceSpec, parse_source
-from mird.daemon.enrolment import Enrolment
 from mird.daemon.paths import control_endpoint, make_runtime_folder, shipped, support_file
 from mird.daemon.settings import Settings
 from mird.daemon.source import topic_name
+from mird.daemon.support_store import SupportStore
 from mird.kernels.encoder import Encoder, open_encoder
 from mird.kernels.recognizer import Recognizer
 
@@ -23,10 +23,10 @@ def open_engine(settings: Settings) -> Encoder:
     return open_encoder(path, threads=settings.threads)
 
 
-def open_enrolment(settings: Settings, encoder: Encoder) -> Enrolment:
+def open_store(settings: Settings, encoder: Encoder) -> SupportStore:
     """The user's support set, or the shipped one as long as nothing was changed; SupportError if it cannot be used."""
     path = Path(settings.support).expanduser() if settings.support else support_file()
-    return Enrolment(Recognizer(encoder), path, shipped(SHIPPED_SUPPORT))
+    return SupportStore(Recognizer(encoder), path, shipped(SHIPPED_SUPPORT))
 
 
 def source_spec(settings: Settings) -> SourceSpec:

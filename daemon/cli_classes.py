@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from mird.daemon.cli_settings import add_setting_arguments, settings_of
@@ -17,6 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     forget = verbs.add_parser("forget", help="leave a class out")
     forget.add_argument("name", metavar="NAME")
     undo = verbs.add_parser("undo", help="take the last change back")
+    build = verbs.add_parser("build", help="make a new support set out of manifests")
+    build.add_argument("manifests", nargs="+", type=Path, metavar="MANIFEST.csv", help="with the columns path,class,source")
+    build.add_argument("--out", required=True, type=Path, metavar="FILE", help="support set to write")
+    build.add_argument("--only", default="", metavar="a,b,...", help="classes (default: every instrument)")
+    build.add_argument("--leave-out", default="", metavar="a,b,...", help="sources that are left out")
+    build.add_argument("--shots", type=int, default=16, metavar="N", help="shots a class, sources in turn (default 16)")
+    build.add_argument("--seed", type=int, default=0, help="seed of the choice (default 0)")
     for each in (parser, listing, rename, forget, undo):
         # Given after the verb or before it: a verb's own default must not hide what stands before it.
         default = False if each is parser else argparse.SUPPRESS
@@ -28,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Ask the running daemon, or edit the file where none runs; then print the classes."""
     from mird.daemon.cli_target import open_target
 
+    if args.verb == "build":
+        return _build(args)
     with open_target(settings_of(args).settings) as classes:
         if args.verb == "rename":
             listing = classes.request("rename", old=args.old, new=args.new)
@@ -52,3 +62,39 @@ def _print(listing: dict[str, Any], *, as_json: bool) -> None:
         print(f"{known['name']:<{width}}  {shots:>9}  {', '.join(known['origins'])}")
     if not listing["classes"]:
         print("no classes; teach one with: mird enroll NAME CLIP")
+
+
+def _build(args: argparse.Namespace) -> int:
+    """Embed clips of each class, its sources in turn, and write them as a support set without history."""
+    import time
+
+    from mird.daemon import support
+    from mird.daemon.assembly import open_engine
+    from mird.daemon.support_set import Shot, SupportClass, SupportSet, check_class_name
+    from mird.kernels.recognizer import Recognizer
+    from mird.training.evaluate import embed_recordings
+    from mird.training.manifest import choose_by_source, read_manifest
+
+    recognizer = Recognizer(open_engine(settings_of(args).settings))
+    away, only = set(args.leave_out.split(",")), set(filter(None, args.only.split(",")))
+    rows = [
+        row
+        for path in args.manifests
+        for row in read_manifest(path)
+        if row.source not in away and (row.label in only if only else row.is_instrument)
+    ]
+    now_ns = time.time_ns()
+    classes = []
+    for label in sorted({row.label for row in rows}):
+        chosen = choose_by_source([row for row in rows if row.label == label], args.shots, args.seed)
+        embedded = embed_recordings(chosen, recognizer)
+        shots = tuple(
+            Shot(vectors[0], row.source, now_ns)
+            for row, vectors in zip(embedded.recordings, embedded.vectors, strict=True)
+        )
+        if shots:
+            classes.append(SupportClass(check_class_name(label), shots))
+    card = recognizer.card
+    support.save(SupportSet(card.fingerprint, len(card.head.gamma), tuple(classes)), args.out)
+    print(f"{args.out}: {len(classes)} classes, {sum(len(c.shots) for c in classes)} shots")
+    return 0

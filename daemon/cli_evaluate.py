@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shot", type=int, default=1, metavar="K", help="support clips a class (default 1)")
     parser.add_argument("--episodes", type=int, default=600, metavar="E", help="episodes (default 600)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the draws (default 0)")
-    parser.add_argument("--classes", default="", metavar="a,b,...", help="classes (default: all that both manifests have)")
+    parser.add_argument(
+        "--classes", default="", metavar="a,b,...", help="classes (default: all that both manifests have)"
+    )
     parser.add_argument("--unknown", default="", metavar="x,y,...", help="classes that are asked but never enrolled")
     parser.add_argument("--sources", default="", metavar="a,b,...", help="use these sources of QUERIES.csv only")
     parser.add_argument("--support-sources", default="", metavar="a,b,...", help="the same for SUPPORT.csv")
@@ -110,5 +112,7 @@ def _print_tables(result: dict[str, Any], engine: str) -> None:
         counts = result["confusion"][label]
         total = sum(counts.values())
         wrong = sorted(((n, other) for other, n in counts.items() if other != label), reverse=True)[:3]
-        table.add_row(label, f"{100 * right:.0f} %", ", ".join(f"{other} {100 * n / total:.0f} %" for n, other in wrong))
+        table.add_row(
+            label, f"{100 * right:.0f} %", ", ".join(f"{other} {100 * n / total:.0f} %" for n, other in wrong)
+        )
     console.print(table)

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tag each file; an unreadable one is reported, the others are tagged, and its exit status is the command's."""
-    from mird.daemon.assembly import open_engine, open_enrolment, source_spec
+    from mird.daemon.assembly import open_engine, open_store, source_spec
     from mird.daemon.errors import SourceError
     from mird.daemon.messages import Event, Frame, to_map
     from mird.daemon.tagging import tag
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = settings_of(args).settings
     encoder = open_engine(settings)
-    recognizer, snapshot = Recognizer(encoder), open_enrolment(settings, encoder).snapshot
+    recognizer, snapshot = Recognizer(encoder), open_store(settings, encoder).snapshot
     wanted = Frame if args.frames else Event
     table = csv.writer(sys.stdout, lineterminator="\n")
     if args.csv:
@@ -63,7 +63,10 @@ def run(args: argparse.Namespace) -> int:
                     print(f"{start_s:.3f}\t{end_s:.3f}\t{label}")
                 else:
                     where = Path(file).name if len(args.files) > 1 else ""
-                    print(f"{where:<24.24}" * bool(where) + f"{message.channel:>3} {start_s:9.2f} {end_s:9.2f}  {label:<24} {score:.2f}")
+                    print(
+                        f"{where:<24.24}" * bool(where)
+                        + f"{message.channel:>3} {start_s:9.2f} {end_s:9.2f}  {label:<24} {score:.2f}"
+                    )
         except SourceError as error:
             print("mird: error:", error, file=sys.stderr)
             status = error.exit_status
@@ -73,7 +76,9 @@ def run(args: argparse.Namespace) -> int:
 def _row(message: "Event | Frame") -> tuple[float, float, str, float] | None:
     """Start and end in seconds, label and score; None for the start of an event, which its end repeats."""
     rate_hz = message.rate_hz
-    if message.kind == "event":
+    from mird.daemon.messages import Event
+
+    if isinstance(message, Event):
         if message.sample_end is None:
             return None
         return message.sample_start / rate_hz, message.sample_end / rate_hz, message.label, message.score

@@ -37,7 +37,9 @@ def open_target(settings: "Settings") -> Iterator[Target]:
             in_use = client.request("classes")["path"]
         except DaemonUnreachable:
             in_use = None
-        if in_use is not None and (not settings.support or os.path.realpath(in_use) == os.path.realpath(settings.support)):
+        if in_use is not None and (
+            not settings.support or os.path.realpath(in_use) == os.path.realpath(settings.support)
+        ):
             yield client
             return
     yield FileTarget(settings)
@@ -47,11 +49,11 @@ class FileTarget:
     """The support set's file, edited by this process."""
 
     def __init__(self, settings: "Settings") -> None:
-        from mird.daemon.assembly import open_engine, open_enrolment
+        from mird.daemon.assembly import open_engine, open_store
 
         encoder = open_engine(settings)
         self._front_end = encoder.card.front_end
-        self._handlers = open_enrolment(settings, encoder).handlers()
+        self._handlers = open_store(settings, encoder).handlers()
 
     def request(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """As the daemon would answer."""

@@ -13,10 +13,17 @@ Interrupting (Ctrl-C) leaves a checkpoint.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("manifests", nargs="+", type=Path, metavar="MANIFEST.csv", help="with the columns path,class,source")
+    parser.add_argument(
+        "manifests", nargs="+", type=Path, metavar="MANIFEST.csv", help="with the columns path,class,source"
+    )
     parser.add_argument("--recipe", default="default", metavar="NAME|FILE", help="a shipped recipe or a TOML file")
     parser.add_argument(
-        "--rendered", action="append", default=[], type=Path, metavar="MANIFEST.csv", help="clips of `mird render`; may be repeated"
+        "--rendered",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="MANIFEST.csv",
+        help="clips of `mird render`; may be repeated",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run's folder")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="picture cache (default: OUT/cache)")
@@ -75,7 +82,13 @@ def run(args: argparse.Namespace) -> int:
         before = [(number, signal.signal(number, interrupt)) for number in (signal.SIGINT, signal.SIGTERM)]
         try:
             trainer = train(
-                recipe, data, args.out, device=args.device, resume=args.resume, on_step=on_step, stop=lambda: interrupted
+                recipe,
+                data,
+                args.out,
+                device=args.device,
+                resume=args.resume,
+                on_step=on_step,
+                stop=lambda: interrupted,
             )
         finally:
             for number, handler in before:
@@ -84,5 +97,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"stopped at step {trainer.step}; go on with --resume")
         return 130
     card = finish(recipe, data, trainer, args.name or recipe_file.stem)
-    console.print(f"{args.out}: {card.name}, fingerprint {card.fingerprint}, unknown below {card.unknown_threshold:.3f}")
+    console.print(
+        f"{args.out}: {card.name}, fingerprint {card.fingerprint}, unknown below {card.unknown_threshold:.3f}"
+    )
     return 0

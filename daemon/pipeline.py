@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from mird.daemon.capture import Stream
 from mird.daemon.decision import Change, Decision, DecisionSettings, Verdict
-from mird.daemon.enrolment import Snapshot
 from mird.daemon.history import History
 from mird.daemon.messages import Event, Frame, Level, Message, Score
 from mird.daemon.resample import Resampler
 from mird.daemon.ring import Chunk
 from mird.daemon.settings import Settings
+from mird.daemon.support_store import Snapshot
 from mird.kernels.recognizer import Recognizer
 
 GATE_S: Final = 0.2

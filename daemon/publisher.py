@@ -138,6 +138,17 @@ class Publisher:
                 values.update(replay=True, t_mono_ns=time.monotonic_ns(), t_utc_ns=time.time_ns())
                 self._send(topic, pack(values))
 
+    def await_subscriber(self, timeout_s: float) -> bool:
+        """Wait until somebody has subscribed, so that nothing of what comes next is missed; False after the time.
+
+        Before the first :meth:`publish` only: the processing thread never waits.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not self._prefixes and time.monotonic() < deadline_s:
+            self._socket.poll(10)
+            self.service()
+        return bool(self._prefixes)
+
     def close(self, flush_s: float = 0.0) -> None:
         """Close the socket; idempotent.
 

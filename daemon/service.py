@@ -21,11 +21,11 @@ import numpy as np
 
 from mird.daemon.capture import Capture, CaptureState, CaptureStatus, Stream
 from mird.daemon.control import ControlServer
-from mird.daemon.enrolment import Enrolment
 from mird.daemon.messages import MAX_LABELS, Frame, Heartbeat, State
 from mird.daemon.pipeline import Pipeline
 from mird.daemon.publisher import Publisher
 from mird.daemon.settings import Settings
+from mird.daemon.support_store import SupportStore
 from mird.kernels.recognizer import Recognizer
 
 IDLE_S: Final = 0.05
@@ -53,7 +53,7 @@ class Daemon:
     capture : Capture
     recognizer : Recognizer
         For the processing thread.
-    enrolment : Enrolment
+    store : SupportStore
         With a recognizer of its own.
     publisher : Publisher
         Bound; handed over to the processing thread, which closes it.
@@ -72,7 +72,7 @@ class Daemon:
         settings: Settings,
         capture: Capture,
         recognizer: Recognizer,
-        enrolment: Enrolment,
+        store: SupportStore,
         publisher: Publisher,
         control_endpoint: str,
         source: str,
@@ -80,7 +80,7 @@ class Daemon:
         self._settings = settings
         self._capture = capture
         self._recognizer = recognizer
-        self._enrolment = enrolment
+        self._store = store
         self._publisher = publisher
         self._source = source
         self._stop = threading.Event()
@@ -148,8 +148,8 @@ class Daemon:
                     self._source = stream.source
                     pipeline = Pipeline(self._recognizer, stream, self._settings)
             status = self._capture.status
-            if announced != (status, self._enrolment.snapshot.revision):
-                announced = (status, self._enrolment.snapshot.revision)
+            if announced != (status, self._store.snapshot.revision):
+                announced = (status, self._store.snapshot.revision)
                 self._announce(status, stream)
             if time.monotonic() - heartbeat_s >= HEARTBEAT_S:
                 heartbeat_s = time.monotonic()
@@ -178,7 +178,7 @@ class Daemon:
         self._publisher.close(flush_s=0.5)
 
     def _publish_hops(self, pipeline: Pipeline, latencies: deque[float]) -> None:
-        for messages in pipeline.hops(lambda: self._enrolment.snapshot):
+        for messages in pipeline.hops(lambda: self._store.snapshot):
             self._counters["n_hops"] += 1
             for message in messages:
                 self._publisher.publish(message)
@@ -193,7 +193,7 @@ class Daemon:
             self._publisher.publish(message)
 
     def _announce(self, status: CaptureStatus, stream: Stream | None) -> None:
-        snapshot = self._enrolment.snapshot
+        snapshot = self._store.snapshot
         _log.info("%s: %s", status.state, status.detail)
         self._publisher.publish(
             State(
@@ -242,7 +242,7 @@ class Daemon:
 
     def _handlers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
         return {
-            **self._enrolment.handlers(),
+            **self._store.handlers(),
             "status": self._status,
             "stop": self._stop_request,
         }
@@ -258,7 +258,7 @@ class Daemon:
             "publish": self._publisher.endpoint,
             "uptime_s": time.monotonic() - self._started_s,
             "counters": self._count(status),
-            "revision": self._enrolment.snapshot.revision,
+            "revision": self._store.snapshot.revision,
             "rate_hz": self._recognizer.card.front_end.rate_hz,
             "window": self._recognizer.card.front_end.window,
         }

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from mird.daemon.capture import SourceSpec, open_capture
-from mird.daemon.enrolment import Snapshot
 from mird.daemon.messages import Message
 from mird.daemon.pipeline import Pipeline
 from mird.daemon.settings import Settings
+from mird.daemon.support_store import Snapshot
 from mird.kernels.recognizer import Recognizer
 
 WAIT_S = 1.0

@@ -117,7 +117,7 @@ class FrontEnd:
             raise ParameterError(f"front end needs exactly the fields {sorted(names)}, got {keys}")
         hints = get_type_hints(cls)
         for name, value in values.items():
-            wanted = {int: int, float: (int, float)}.get(hints[name], str)
+            wanted: tuple[type, ...] = {int: (int,), float: (int, float)}.get(hints[name], (str,))
             if isinstance(value, bool) or not isinstance(value, wanted):
                 raise ParameterError(f"front end field {name}={value!r} has the wrong type")
         return cls(**values)

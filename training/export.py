@@ -51,7 +51,7 @@ def weights_fingerprint(network: nn.Module, front_end_fingerprint: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def export_onnx(network: UnitEncoder, card: EncoderCard, shape: tuple[int, int, int], path: Path) -> None:
+def export_onnx(network: UnitEncoder, card: EncoderCard, shape: Sequence[int], path: Path) -> None:
     """Write the encoder in float32 with its card.
 
     Parameters

@@ -30,7 +30,8 @@ class Whitening:
     def apply(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
         """Whitened unit vectors, shape as given: (n, n_dims)."""
         turned = (embeddings - self.mean) @ self.matrix
-        return (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
+        unit: NDArray[np.float32] = (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
+        return unit
 
 
 def fit_whitening(
@@ -123,8 +124,8 @@ def fit_gamma(pairs: Comparisons, stiffness: float) -> NDArray[np.float64]:
         return cost + stiffness * float(spread @ spread), gradient
 
     start = np.append(np.full(n_dims, -8.0 / max(float(x.sum(1).mean()), 1e-9)), 8.0)
-    gamma = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x[:-1]
-    return gamma / -gamma.mean()
+    gamma: NDArray[np.float64] = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 300}).x[:-1]
+    return gamma / -float(gamma.mean())
 
 
 def calibrate(pairs: Comparisons, gamma: NDArray[np.float64]) -> Head:

@@ -8,9 +8,12 @@ with ``_`` are no instruments.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
+
+import numpy as np
 
 from mird.training.errors import TrainingError
 
@@ -91,3 +94,14 @@ def split_by_source(
     if unknown:
         raise TrainingError(f"held-out source {', '.join(sorted(unknown))} does not occur in the manifest")
     return tuple(r for r in everything if r.source not in away), tuple(r for r in everything if r.source in away)
+
+
+def choose_by_source(recordings: Sequence[Recording], n: int, seed: int) -> tuple[Recording, ...]:
+    """At most ``n`` recordings, one source after the other, drawn with a seed."""
+    rng = np.random.default_rng(seed)
+    queues: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        queues.setdefault(recording.source, []).append(recording)
+    order = [[queue[i] for i in rng.permutation(len(queue))] for _, queue in sorted(queues.items())]
+    turns = zip_longest(*order)
+    return tuple(r for turn in turns for r in turn if r is not None)[:n]

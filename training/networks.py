@@ -117,8 +117,8 @@ def paper_siamese() -> Siamese:
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.01)
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    first = network.encoder.stem[0]  # type: ignore[index, union-attr]
-    nn.init.normal_(first.bias, 0.5, 0.01)
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    nn.init.normal_(first.bias, 0.5, 0.01)  # type: ignore[arg-type]
     return network
 
 

@@ -101,9 +101,30 @@ def play(score: mido.MidiFile, soundfont: Path, *, reverberation: float) -> NDAr
     with tempfile.TemporaryDirectory() as folder:
         midi, wave = Path(folder) / "score.mid", Path(folder) / "score.wav"
         score.save(str(midi))
-        command = [program, "-ni", "-q", "-r", str(RATE_HZ), "-g", "0.6", "-o", f"synth.reverb.active={int(reverberation > 0)}"]
-        command += ["-o", f"synth.reverb.level={reverberation:.2f}", "-o", "synth.chorus.active=0", "-T", "wav", "-O", "float"]
-        result = subprocess.run([*command, "-F", str(wave), str(soundfont), str(midi)], capture_output=True, text=True, check=False)
+        command = [
+            program,
+            "-ni",
+            "-q",
+            "-r",
+            str(RATE_HZ),
+            "-g",
+            "0.6",
+            "-o",
+            f"synth.reverb.active={int(reverberation > 0)}",
+        ]
+        command += [
+            "-o",
+            f"synth.reverb.level={reverberation:.2f}",
+            "-o",
+            "synth.chorus.active=0",
+            "-T",
+            "wav",
+            "-O",
+            "float",
+        ]
+        result = subprocess.run(
+            [*command, "-F", str(wave), str(soundfont), str(midi)], capture_output=True, text=True, check=False
+        )
         if result.returncode or not wave.exists():
             reason = (result.stderr or result.stdout).strip().splitlines()[-1:] or ["no output"]
             raise TrainingError(f"fluidsynth could not play {soundfont}: {reason[0]}")
@@ -129,7 +150,10 @@ def random_phrases(rng: np.random.Generator, program: Program, seconds: int) -> 
         for _ in range(int(rng.integers(3, 14))):
             step = int(rng.choice([-4, -3, -2, -1, -1, 0, 1, 1, 2, 3, 4]))
             note = min(max(note + step, program.low), program.high)
-            pitch = min((p for p in range(program.low, program.high + 1) if (p - key) % 12 in scale), key=lambda p: abs(p - note))
+            pitch = min(
+                (p for p in range(program.low, program.high + 1) if (p - key) % 12 in scale),
+                key=lambda p: abs(p - note),
+            )
             beats = float(rng.choice([0.5, 1, 1, 1, 2, 3]))
             n_voices = int(rng.integers(1, program.voices + 1)) if program.voices > 1 and rng.random() < 0.4 else 1
             sounding = min(beats * beat_s * length, 4.0)

@@ -83,7 +83,7 @@ def load_data(
         levels, sounding = build_cache(
             rows, recipe.front_end, cache, n_composed=n_composed, seed=recipe.seed, settings=settings, progress=progress
         )
-        silent.extend(rows[i] for i in np.flatnonzero(~sounding))
+        silent.extend(row for row, sounds in zip(rows, sounding, strict=True) if not sounds)
         kept = levels if sounding.all() else levels[np.flatnonzero(sounding)]
         return Part(tuple(r for r, sounds in zip(rows, sounding, strict=True) if sounds), kept, weight)
 
@@ -132,7 +132,7 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
         Of the float32 file.
     """
     folder = trainer.folder
-    encoder = trainer.averaged.module
+    encoder = trainer.average
     clean = [i for i, r in enumerate(data.material.recordings) if r.is_instrument]
     labels = [data.material.recordings[i].label for i in clean]
     sources = [data.material.recordings[i].source for i in clean]
@@ -140,11 +140,15 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
     whitening = fit_whitening(raw, labels, sources, recipe.fit.shrinkage)
     gamma = _fit_gamma(encoder, recipe, data, clean, whitening)
     head, threshold = _calibrate(encoder, recipe, data, whitening, gamma)
-    network = UnitEncoder(encoder, whitening)
+    network = UnitEncoder(trainer.average, whitening)
     front_end = recipe.front_end
-    card = EncoderCard(f"{name} float32", front_end, weights_fingerprint(network, front_end.fingerprint()), head, threshold)
-    pictures = to_input(torch.from_numpy(data.material.clean(clean[:: max(1, len(clean) // CALIBRATION_PICTURES)])), front_end.range_db)[:, None]
-    export_onnx(network, card, tuple(pictures.shape[1:]), folder / FLOAT32)
+    card = EncoderCard(
+        f"{name} float32", front_end, weights_fingerprint(network, front_end.fingerprint()), head, threshold
+    )
+    pictures = to_input(
+        torch.from_numpy(data.material.clean(clean[:: max(1, len(clean) // CALIBRATION_PICTURES)])), front_end.range_db
+    )[:, None]
+    export_onnx(network, card, pictures.shape[1:], folder / FLOAT32)
     _check_export(network, pictures[:64], folder / FLOAT32)
     quantise(folder / FLOAT32, pictures.numpy(), replace(card, name=f"{name} int8"), folder / INT8)
     report = {
@@ -193,7 +197,9 @@ def _fit_gamma(
     if len(usable) < recipe.fit.way:
         usable = pools(range(len(rows)), [r.label for r in rows], [r.take for r in rows])
     enough = {label: pool for label, pool in usable.items() if _has_shots(pool.takes, max(recipe.fit.shots))}
-    pairs = draw_comparisons(rng, embeddings, enough, enough, FIT_EPISODES, min(recipe.fit.way, len(enough)), recipe.fit.shots)
+    pairs = draw_comparisons(
+        rng, embeddings, enough, enough, FIT_EPISODES, min(recipe.fit.way, len(enough)), recipe.fit.shots
+    )
     return fit_gamma(pairs, recipe.fit.stiffness)
 
 

@@ -136,7 +136,7 @@ class Trainer:
         self.classifier = CosineClassifier(
             recipe.network.n_dims, len(self._sampler.classes), options.scale, options.margin
         ).to(self._device)
-        average = torch.optim.swa_utils.get_ema_multi_avg_fn(options.average)
+        average = torch.optim.swa_utils.get_ema_multi_avg_fn(options.average)  # type: ignore[no-untyped-call]
         self.averaged = torch.optim.swa_utils.AveragedModel(self.encoder, multi_avg_fn=average, use_buffers=True)
         self._optimiser = torch.optim.AdamW(
             [
@@ -201,6 +201,13 @@ class Trainer:
         levels = augment(levels, self._noises, self.recipe.augment, self._generator)
         x = to_input(levels, self.recipe.front_end.range_db)[:, None]
         return x.to(self._device).contiguous(memory_format=torch.channels_last)
+
+    @property
+    def average(self) -> ResidualEncoder:
+        """The averaged encoder: what is shipped."""
+        module = self.averaged.module
+        assert isinstance(module, ResidualEncoder)
+        return module
 
     @property
     def checkpoint(self) -> Path:

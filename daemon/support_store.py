@@ -1,6 +1,6 @@
-"""Enrolment: every change of the support set, with the encoder at hand that its embeddings come from.
+"""SupportStore: every change of the support set, with the encoder at hand that its embeddings come from.
 
-The daemon's main thread and the command line use it. Whoever recognises reads :attr:`Enrolment.snapshot`, which is immutable and
+The daemon's main thread and the command line use it. Whoever recognises reads :attr:`SupportStore.snapshot`, which is immutable and
 swapped whole after a change has reached the disk.
 """
 
@@ -69,7 +69,7 @@ class Enrolled:
         return asdict(self)
 
 
-class Enrolment:
+class SupportStore:
     """The support set in force and its file.
 
     Parameters
@@ -208,6 +208,8 @@ class Enrolment:
         if not others:
             return "", 0.0
         mean = prototypes((name,), embeddings, np.zeros(len(embeddings), np.intp)).vectors
-        scores = self._recognizer.compare(mean, Prototypes(tuple(known.names[i] for i in others), known.vectors[others]))
+        scores = self._recognizer.compare(
+            mean, Prototypes(tuple(known.names[i] for i in others), known.vectors[others])
+        )
         best = int(np.argmax(scores[0]))
         return known.names[others[best]], float(scores[0, best])

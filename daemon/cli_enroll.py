@@ -1,0 +1,60 @@
+"""``mird enroll``: teach an instrument from one clip, without a restart."""
+
+import argparse
+from pathlib import Path
+
+from mird.daemon.cli_settings import add_setting_arguments, settings_of
+
+WINDOWS_PER_CLIP = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("name", metavar="NAME", help="the class: a new one, or one that gets more shots")
+    parser.add_argument(
+        "clips", nargs="+", type=Path, metavar="CLIP", help="recording of the instrument alone, of any length"
+    )
+    parser.add_argument("--channel", type=int, metavar="N", help="channel of the clips, from 1 (default: the loudest)")
+    parser.add_argument(
+        "--windows", type=_n_windows, default=WINDOWS_PER_CLIP, metavar="N",
+        help=f"shots made of a clip at most, 1 to 32 (default {WINDOWS_PER_CLIP})",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON object a clip")
+    add_setting_arguments(parser, "engine", "support", "control")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read every clip first, then enrol them: a bad clip leaves the support set as it was."""
+    import json
+    from dataclasses import asdict
+
+    from mird.daemon.cli_target import open_target
+    from mird.daemon.enroll import read_clip, report_of, windows_of
+    from mird.daemon.support_set import check_class_name
+
+    name = check_class_name(args.name)
+    clips = [read_clip(path, args.channel) for path in args.clips]
+    with open_target(settings_of(args).settings) as target:
+        form = target.request("status")
+        ready = [(clip, windows_of(clip, form["rate_hz"], form["window"], args.windows)) for clip in clips]
+        for clip, windows in ready:
+            enrolled = target.request(
+                "enroll",
+                name=name,
+                rate_hz=form["rate_hz"],
+                windows=[window.astype("<f4").tobytes() for window in windows],
+                origin=clip.name,
+            )
+            report = report_of(name, clip, len(windows)).resembling(enrolled["resembles"], enrolled["resemblance"])
+            if args.json:
+                print(json.dumps({"clip": clip.name, **asdict(report), **enrolled}, ensure_ascii=False))
+            else:
+                print(report)
+    return 0
+
+
+def _n_windows(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 32:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 to 32")
+    return number

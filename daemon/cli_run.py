@@ -1,0 +1,94 @@
+"""``mird run``: the daemon, and on its standard output what it publishes."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from mird.daemon.cli_settings import OPTIONS, SWITCHES, add_setting_arguments, settings_of
+
+if TYPE_CHECKING:
+    from mird.daemon.settings import Settings
+
+JOIN_S = 2.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    show = parser.add_mutually_exclusive_group()
+    show.add_argument("--quiet", action="store_true", help="show nothing: for a service")
+    show.add_argument("--json", action="store_true", help="one published message a line")
+    parser.add_argument(
+        "--or-demo",
+        action="store_true",
+        help="where there is no microphone, play the demonstration recording; without a terminal play it once and end",
+    )
+    add_setting_arguments(parser, *OPTIONS, *SWITCHES, "class_thresholds")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until interrupted or told to stop, or until a file or standard input ends."""
+    import logging
+    import signal
+    import threading
+
+    from mird.clients.listen import form_for, kinds_for, listen
+    from mird.clients.subscriber import Subscriber
+    from mird.daemon.assembly import control_address, open_engine, open_store, source_spec, waiting_name
+    from mird.daemon.capture import open_capture
+    from mird.daemon.publisher import Publisher
+    from mird.daemon.service import Daemon
+    from mird.kernels.recognizer import Recognizer
+
+    settings = settings_of(args).settings
+    if args.or_demo:
+        settings = _or_demonstration(settings)
+    form = form_for(sys.stdout, json=args.json)
+    level = settings.log_level.upper() if args.quiet or form != "live" else "ERROR"  # the live view has the screen
+    logging.basicConfig(stream=sys.stderr, level=level, format="mird: %(levelname)s: %(message)s")
+
+    spec = source_spec(settings)
+    encoder = open_engine(settings)
+    store = open_store(settings, encoder)
+    capture = open_capture(spec)
+    with Publisher(settings.publish) as publisher:
+        daemon = Daemon(
+            settings,
+            capture,
+            Recognizer(encoder),
+            store,
+            publisher,
+            control_address(settings, create=True),
+            waiting_name(spec),
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: daemon.stop())
+        if args.quiet:
+            daemon.run()
+            return 0
+        ended = threading.Event()
+        with Subscriber(publisher.endpoint, kinds_for(form)) as subscriber:
+            view = threading.Thread(target=listen, args=(subscriber, sys.stdout, form), kwargs={"stop": ended})
+            view.start()
+            try:
+                publisher.await_subscriber(JOIN_S)
+                daemon.run()
+            finally:
+                ended.set()
+                view.join()
+    return 0
+
+
+def _or_demonstration(settings: "Settings") -> "Settings":
+    """The same settings, with the demonstration recording where there is no microphone or nobody to speak into it."""
+    from mird.daemon.assembly import DEMONSTRATION
+    from mird.daemon.devices import DeviceListError, list_inputs
+    from mird.daemon.paths import shipped
+
+    watched = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    try:
+        microphones = list_inputs() if watched else []
+    except DeviceListError:
+        microphones = []
+    if microphones:
+        return settings
+    return settings.model_copy(update={"source": f"file:{shipped(DEMONSTRATION)}", "loop": watched})
