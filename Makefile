@@ -11,7 +11,7 @@ BIN := .venv/bin
 SET_UP := .ci/set-up setup.py pyproject.toml .ci/constraints.txt
 
 run: .venv/ready-to-run
-	@$(BIN)/mird run
+	@$(BIN)/mird run --or-demo
 
 test: .venv/ready-to-test
 	$(BIN)/ruff check
