@@ -13,6 +13,7 @@ DATA = {
         "models/*.onnx",
         "models/*.md",
         "support/*.mird",
+        "demo/*.csv",
         "demo/*.flac",
         "demo/*.md",
         "schema/*.json",
@@ -41,8 +42,16 @@ EXTRAS = {
     "fast": ["ducc0>=0.36"],
     # An engine that runs on an NVIDIA GPU, in the place of the CPU's.
     "cuda": ["onnxruntime-gpu>=1.20"],
-    # What the benchmarks measure with.
-    "bench": ["psutil>=5.9", "pytest>=8.2"],
+    # What the benchmarks measure with, and the peers that they compare with.
+    "bench": [
+        "fcwt>=0.1",
+        "librosa>=0.10",
+        "matplotlib>=3.8",
+        "psutil>=5.9",
+        "pyfftw>=0.14",
+        "PyWavelets>=1.6",
+        "ssqueezepy>=0.6",
+    ],
     "test": [
         "ducc0>=0.36",
         "hypothesis>=6.100",
