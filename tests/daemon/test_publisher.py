@@ -173,6 +173,14 @@ def test_subscribers_are_counted_and_their_topics_known(publisher: Publisher, jo
     until(publisher, lambda: not publisher.has_subscriber(LEVEL.topic()))
 
 
+def test_a_subscriber_is_awaited(publisher: Publisher, join: Join) -> None:
+    assert not publisher.await_subscriber(0.01)
+    join()
+    assert publisher.await_subscriber(0.0)
+    publisher.service()
+    assert publisher.await_subscriber(0.0)
+
+
 def test_what_subscribers_send_is_no_harm(publisher: Publisher) -> None:
     with zmq.Context() as context, context.socket(zmq.XSUB) as socket:
         socket.linger = 0
