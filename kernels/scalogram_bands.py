@@ -57,10 +57,10 @@ def trapezoid(points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     tail : NDArray[float64], shape (3,)
         For the points before, on and after its second edge.
     """
-    weights = np.ones(points + 3)
-    weights[[0, 2, -3, -1]] += np.array([-1, 1, 1, -1]) * END_CORRECTION
-    weights[[0, -1]] -= 1.0
-    weights[[1, -2]] = 0.5
+    weights = np.zeros(points + 3)
+    weights[1 : points + 1] += 0.5
+    weights[2 : points + 2] += 0.5
+    np.add.at(weights, [0, 2, points, points + 2], np.array([-1, 1, 1, -1]) * END_CORRECTION)
     weights /= points
     return weights[:points], weights[points:]
 

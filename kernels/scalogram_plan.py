@@ -23,8 +23,11 @@ TOLERANCE = 1e-4
 OVERSAMPLING = 1.35
 """Points of a grid for each bin of its band, at least: magnitudes have more bandwidth than coefficients."""
 
-LEAST_POINTS = 8
-"""Points per column at least, for the cusps that the magnitude has at its zeros."""
+ENOUGH_POINTS = 8
+"""Points per column that are enough for the magnitude's cusps at its zeros; wide bands need more, narrow ones less."""
+
+LEAST_POINTS = 4
+"""Points per column at least, and for each cycle of a band's width in a column until there are enough."""
 
 LANES = 4
 """Transforms of one length that the common FFT libraries carry side by side in one vector register."""
@@ -102,7 +105,8 @@ def make_plan(front_end: FrontEnd) -> Plan:
     low, high = (morse.edge(TOLERANCE, upper=upper) * window / np.pi for upper in (False, True))
     firsts = np.ceil(low / scales).astype(int)
     lasts = np.minimum(window, np.floor(high / scales).astype(int) + 1)
-    needed = np.maximum(OVERSAMPLING * (lasts - firsts) / (2 * n_columns), LEAST_POINTS)
+    cycles = (lasts - firsts) / (2 * n_columns)
+    needed = np.maximum(OVERSAMPLING * cycles, np.clip(LEAST_POINTS * cycles, LEAST_POINTS, ENOUGH_POINTS))
     groups = []
     for first, last, points in group_rows(needed, 2 * n_columns):
         filters = [

@@ -272,7 +272,7 @@ def test_an_unknown_back_end_is_named() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(needed=st.lists(st.floats(8, 500), min_size=1, max_size=60), length=st.integers(2, 1000))
+@given(needed=st.lists(st.floats(4, 500), min_size=1, max_size=60), length=st.integers(2, 1000))
 def test_groups_cover_all_rows_and_satisfy_each(needed: list[float], length: int) -> None:
     groups = group_rows(np.array(needed), length)
     assert [row for first, last, _ in groups for row in range(first, last)] == list(range(len(needed)))
