@@ -66,8 +66,17 @@ def run(args: argparse.Namespace) -> int:
             daemon.run()
             return 0
         ended = threading.Event()
+        failures: list[BaseException] = []
+
+        def show() -> None:
+            try:
+                listen(subscriber, sys.stdout, form, stop=ended)
+            except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+                failures.append(error)
+                daemon.stop()
+
         with Subscriber(publisher.endpoint, kinds_for(form)) as subscriber:
-            view = threading.Thread(target=listen, args=(subscriber, sys.stdout, form), kwargs={"stop": ended})
+            view = threading.Thread(target=show, name="mird-view")
             view.start()
             try:
                 publisher.await_subscriber(JOIN_S)
@@ -75,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
             finally:
                 ended.set()
                 view.join()
+        if failures:
+            raise failures[0]
     return 0
 
 

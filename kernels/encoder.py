@@ -1,7 +1,8 @@
 """Encoders: pictures to embeddings, on whatever this machine has.
 
-An encoder is a file that carries its own description: the front end that it was trained on, the comparison's weights, the calibrated
-threshold for ``unknown``, and a fingerprint that support sets are tied to. :func:`open_encoder` picks a back end.
+An encoder is a file that carries its own description: the front end that it was trained on, the comparison's weights,
+the calibrated threshold for ``unknown``, and a fingerprint that support sets are tied to. :func:`open_encoder` picks a
+back end.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mird.kernels.similarity import Head
 FORMAT = "1"
 FORMAT_KEY, FRONT_END_KEY, FINGERPRINT_KEY = "mird.format", "mird.front_end", "mird.fingerprint"
 HEAD_KEY, THRESHOLD_KEY, NAME_KEY = "mird.head", "mird.unknown_threshold", "mird.name"
+BACKGROUND_KEY = "mird.background"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class EncoderCard:
         The comparison's weights.
     unknown_threshold : float
         Best P(same) below which the answer is ``unknown``, range [0, 1].
+    background : NDArray[float32], shape (n_background, n_dims)
+        Embeddings of sounds that are no instrument: noise, rain, speech. What is more like one of them is ``unknown``.
     """
 
     name: str
@@ -48,17 +52,18 @@ class EncoderCard:
     fingerprint: str
     head: Head
     unknown_threshold: float
+    background: NDArray[np.float32]
 
     def to_metadata(self) -> dict[str, str]:
         """As strings, for an engine file's metadata."""
-        gamma = base64.b64encode(np.ascontiguousarray(self.head.gamma, "<f4").tobytes()).decode()
         return {
             FORMAT_KEY: FORMAT,
             NAME_KEY: self.name,
             FRONT_END_KEY: self.front_end.to_json(),
             FINGERPRINT_KEY: self.fingerprint,
-            HEAD_KEY: json.dumps({"gamma": gamma, "bias": self.head.bias}),
+            HEAD_KEY: json.dumps({"gamma": _to_text(self.head.gamma), "bias": self.head.bias}),
             THRESHOLD_KEY: repr(self.unknown_threshold),
+            BACKGROUND_KEY: _to_text(self.background),
         }
 
     @classmethod
@@ -76,16 +81,25 @@ class EncoderCard:
             raise EngineError(f"{where}: {what}; use an encoder that `mird train` exported")
         try:
             head = json.loads(metadata[HEAD_KEY])
-            gamma = np.frombuffer(base64.b64decode(head["gamma"]), "<f4").astype(np.float32)
+            gamma = _from_text(head["gamma"])
             return cls(
                 metadata[NAME_KEY],
                 FrontEnd.from_json(metadata[FRONT_END_KEY]),
                 metadata[FINGERPRINT_KEY],
                 Head(gamma, float(head["bias"])),
                 float(metadata[THRESHOLD_KEY]),
+                _from_text(metadata[BACKGROUND_KEY]).reshape(-1, len(gamma)),
             )
         except (KeyError, ValueError, TypeError, KernelError) as error:
             raise EngineError(f"{where}: its metadata are damaged ({error!r}); export the encoder again") from None
+
+
+def _to_text(values: NDArray[np.float32]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode()
+
+
+def _from_text(text: str) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
 
 
 class Encoder(Protocol):

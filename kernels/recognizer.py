@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from mird.kernels.encoder import Encoder, EncoderCard, open_encoder
 from mird.kernels.image import picture
 from mird.kernels.scalogram import open_scalogram
-from mird.kernels.similarity import Prototypes, probabilities
+from mird.kernels.similarity import Prototypes, class_logits, probabilities
 
 
 class Recognizer:
     """Scalogram, picture, encoder and comparison in a row.
 
-    The scalogram's work space belongs to this object: one thread at a time. A second recognizer for another thread may share the
-    encoder.
+    The scalogram's work space belongs to this object: one thread at a time. A second recognizer for another thread may
+    share the encoder.
 
     Parameters
     ----------
@@ -59,7 +59,8 @@ class Recognizer:
 
     def compare(self, embeddings: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
         """P(same) of embeddings, shape (n, n_dims), and every class, shape (n, n_classes), range (0, 1)."""
-        return probabilities(embeddings, support, self.card.head)
+        card = self.card
+        return probabilities(class_logits(embeddings, support.vectors, card.head, card.background))
 
 
 def open_recognizer(engine: Path, *, threads: int = 1) -> Recognizer:

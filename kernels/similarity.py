@@ -1,7 +1,7 @@
 """One-shot comparison: how alike a query and every shot of the support set are.
 
-P(same) = sigmoid(sum_j gamma_j |q_j - s_j| + bias) (paper, equation 2); the class is the best over the support set (equation 3).
-A class with several shots is compared through the mean of their embeddings, brought back to length one.
+P(same) = sigmoid(sum_j gamma_j |q_j - s_j| + bias) (paper, equation 2); the class is the best over the support set
+(equation 3). A class with several shots is compared through the mean of their embeddings, brought back to length one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Prototypes:
-    """A support set as the comparison needs it: one unit vector a class. Immutable; swapped whole when a class is enrolled.
+    """A support set as the comparison needs it: one unit vector a class; swapped whole when a class is enrolled.
 
     Attributes
     ----------
@@ -92,8 +92,32 @@ def logits(queries: NDArray[np.float32], vectors: NDArray[np.float32], head: Hea
     return out
 
 
-def probabilities(queries: NDArray[np.float32], support: Prototypes, head: Head) -> NDArray[np.float32]:
-    """P(same) of every query and class, shape (n, n_classes), range (0, 1)."""
-    odds = logits(queries, support.vectors, head)
+def class_logits(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], head: Head, background: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Logit of "the same instrument" for every query and class, with the background set against it.
+
+    Parameters
+    ----------
+    queries : NDArray[float32], shape (n, n_dims)
+    vectors : NDArray[float32], shape (n_classes, n_dims)
+    head : Head
+    background : NDArray[float32], shape (n_background, n_dims)
+        Unit vectors of sounds that are no instrument. A class that is less like the query than the likest of them loses
+        as much again as it is behind: the order of the classes stays, and noise is like none of them.
+
+    Returns
+    -------
+    NDArray[float32], shape (n, n_classes)
+    """
+    odds = logits(queries, vectors, head)
+    if len(background):
+        nearest = logits(queries, background, head).max(axis=1, keepdims=True)
+        odds -= np.maximum(nearest - odds, np.float32(0.0))
+    return odds
+
+
+def probabilities(odds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """P(same) of logits, same shape, range [0, 1]."""
     scores: NDArray[np.float32] = (0.5 * (1.0 + np.tanh(0.5 * odds))).astype(np.float32)
     return scores

@@ -26,7 +26,7 @@ def read_mono(path: Path, rate_hz: int) -> NDArray[np.float32]:
     """
     try:
         samples, file_rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, soundfile.LibsndfileError) as error:
+    except (OSError, TypeError, soundfile.LibsndfileError) as error:  # TypeError: raw samples of unknown rate
         raise TrainingError(f"{path}: cannot read the sound: {error}") from None
     mono = samples.mean(axis=1)
     if not len(mono):

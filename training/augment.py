@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mird.training.pictures import CACHE_RANGE_DB
 
-DB_TO_POWER = 0.2302585  # ln(10) / 10
+DB_TO_POWER = 0.2302585
+"""ln(10) / 10, to the digits that training has used."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class AugmentSettings:
     transpose : rows either way (a row is one voice: a twelfth of an octave by default)
     delay, advance : columns to the right and to the left at most
     eq_db : standard deviation of tilt and bumps, dB
-    cut : share with a low cut, and share with a high cut
+    cut : share with a low cut, and as large a share with a high cut
     noise : share with noise; noise_db : signal-to-noise range, dB
     mask : share with a masked band of rows, and of columns
     """
@@ -56,7 +57,8 @@ def augment(levels: Tensor, noises: Tensor, settings: AugmentSettings, generator
 
     Returns
     -------
-    Tensor, shape (n, rows, columns), dB below the new peak
+    Tensor, shape (n, rows, columns)
+        dB below the new peak, which a mask may have hidden.
     """
     n = len(levels)
 
@@ -86,10 +88,9 @@ def _shift(levels: Tensor, settings: AugmentSettings, generator: torch.Generator
     from_row, from_column = torch.arange(n_rows)[None] - rows, torch.arange(n_columns)[None] - columns
     picked = levels.gather(1, from_row.clamp(0, n_rows - 1)[:, :, None].expand(-1, -1, n_columns))
     picked = picked.gather(2, from_column.clamp(0, n_columns - 1)[:, None, :].expand(-1, n_rows, -1))
-    inside = ((from_row >= 0) & (from_row < n_rows))[:, :, None] & ((from_column >= 0) & (from_column < n_columns))[
-        :, None, :
-    ]
-    return torch.where(inside, picked, -CACHE_RANGE_DB)
+    row_inside = (from_row >= 0) & (from_row < n_rows)
+    column_inside = (from_column >= 0) & (from_column < n_columns)
+    return torch.where(row_inside[:, :, None] & column_inside[:, None, :], picked, -CACHE_RANGE_DB)
 
 
 def _microphone(n: int, n_rows: int, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
@@ -117,9 +118,8 @@ def _with_noise(levels: Tensor, noises: Tensor, settings: AugmentSettings, gener
     n, n_rows, n_columns = levels.shape
     power = torch.exp(levels * DB_TO_POWER)
     octaves = torch.linspace(1.0, 0.0, n_rows).view(1, n_rows, 1) * (n_rows / 12.0)
-    slope_db = (
-        torch.rand(n, 1, 1, generator=generator) * 9.0 - 6.0
-    )  # pink is level in constant-Q bands, white +3 dB an octave
+    # Pink noise is level in bands of constant Q; white rises by 3 dB an octave.
+    slope_db = torch.rand(n, 1, 1, generator=generator) * 9.0 - 6.0
     stationary = torch.exp(octaves * slope_db * DB_TO_POWER) * (
         0.5 + torch.rand(n, n_rows, n_columns, generator=generator)
     )

@@ -1,7 +1,7 @@
 """Sounds as a stage makes them, out of single clips: phrases, chords, rooms, other players in the background.
 
-A window of live sound rarely begins with one note's onset. Each composed window takes one clip as its subject and sets it among
-other takes of the same instrument **and source**, so that players and rooms never mix within the subject.
+A window of live sound rarely begins with one note's onset. Each composed window takes one clip as its subject and sets
+it among other takes of the same instrument **and source**, so that players and rooms never mix within the subject.
 """
 
 from __future__ import annotations
@@ -13,12 +13,23 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from mird.training.audio import fit_length
+
 Wave = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ComposeSettings:
-    """Shares of composed windows, each in [0, 1], and ranges."""
+    """How often and how far.
+
+    Attributes
+    ----------
+    phrase, chord : share of windows with notes one after the other, and at once; range [0, 1]
+    room, background : share with reverberation, and with another clip behind; range [0, 1]
+    reverberation_s : range of the time in which reverberation falls by 60 dB
+    direct_db : range of the direct sound's level above the reverberation
+    background_db : range of the subject's level above the background
+    """
 
     phrase: float = 0.5
     chord: float = 0.1
@@ -47,11 +58,14 @@ def compose(
     partners : sequence of NDArray[float32]
         Other clips of the same instrument and source; may be empty.
     others : sequence of NDArray[float32]
-        Clips of other instruments, for the background; may be empty.
+        Clips for the background, drawn from among all instruments; may be empty.
+    window : int > 0
+        Samples of the result.
 
     Returns
     -------
-    NDArray[float32], shape (window,), peak 0.5
+    NDArray[float32], shape (window,)
+        Peak 0.5; silent where the subject is.
     """
     lead = int(0.7 * rate_hz)  # sound before the window, so that releases and reverberation reach into it
     line = np.zeros(lead + window, np.float32)
@@ -73,11 +87,11 @@ def compose(
         _add(back, _levelled(_pick(rng, others, 1)[0]), int(rng.uniform(-0.4, 0.4) * rate_hz))
         out = out + back * (_rms(out) / max(_rms(back), 1e-9)) * 10 ** (-level_db / 20)
     peak = float(np.abs(out).max())
-    return (out * (0.5 / peak)).astype(np.float32) if peak > 1e-6 else _levelled(subject)[:window].copy()
+    return (out * (0.5 / peak)).astype(np.float32) if peak > 1e-6 else fit_length(_levelled(subject), window)
 
 
 def reverberate(rng: np.random.Generator, line: Wave, rate_hz: int, settings: ComposeSettings) -> Wave:
-    """``line`` in a made-up room: exponentially decaying noise, treble decaying faster, behind a direct path; same shape."""
+    """``line`` in a made-up room: decaying noise, treble decaying faster, behind a direct path; same shape."""
     decay_s = float(np.exp(rng.uniform(*np.log(settings.reverberation_s))))
     n_tail = int(min(decay_s, 1.2) * rate_hz)
     t = np.arange(n_tail, dtype=np.float32) / rate_hz
@@ -98,7 +112,10 @@ def reverberate(rng: np.random.Generator, line: Wave, rate_hz: int, settings: Co
 def _add_phrase(
     rng: np.random.Generator, line: Wave, subject: Wave, partners: Sequence[Wave], lead: int, rate_hz: int
 ) -> None:
-    """Notes one after the other, the subject where it is surely heard; releases cut short or left ringing."""
+    """Notes one after the other, the subject not after 0.6 s if it can be; releases cut short or left ringing.
+
+    A subject that begins before the window may be cut off there: then its partners are heard, the same instrument.
+    """
     n_notes = int(rng.integers(2, 6))
     onsets_s = np.sort(rng.uniform(-0.6, 0.9, n_notes))
     inside = np.flatnonzero(onsets_s < 0.6)

@@ -26,12 +26,16 @@ def make_demonstration(soundfont: Path, recording: Path, labels: Path, seed: int
         If the soundfont cannot be played.
     """
     if not soundfont.is_file():
-        raise TrainingError(f"{soundfont}: no such soundfont; Debian's musescore-general-soundfont-lossless installs one")
+        raise TrainingError(
+            f"{soundfont}: no such soundfont; Debian's musescore-general-soundfont-lossless installs one"
+        )
     rows, parts = [], []
     at_s = 0
     for number, label in enumerate(ORDER):
         program = next(p for p in PROGRAMS if p.label == label)
-        sound = play(random_phrases(np.random.default_rng((seed, number)), program, PART_S), soundfont, reverberation=0.1)
+        sound = play(
+            random_phrases(np.random.default_rng((seed, number)), program, PART_S), soundfont, reverberation=0.1
+        )
         part = np.zeros((PART_S + REST_S) * RATE_HZ, np.float32)
         sound = sound[: len(part)]
         part[: len(sound)] = sound * (PEAK / np.abs(sound).max())

@@ -32,7 +32,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Episode:
-    """One task: ``support[k]`` are the clips of ``labels[k]``; ``queries`` are (clip, index into labels, or -1 for unknown)."""
+    """One task: ``support[k]`` are the clips of ``labels[k]``; a query is a clip and its index in labels, or -1."""
 
     labels: tuple[str, ...]
     support: tuple[NDArray[np.int64], ...]

@@ -1,7 +1,7 @@
-"""What is fitted on finished embeddings, in closed form or by a few convex steps: whitening, the weighted L1, the threshold.
+"""What is fitted on finished embeddings: whitening, the weighted L1, the threshold.
 
-Within-class covariance normalisation (Hatch, Kajarekar and Stolcke 2006) takes out what varies between players and rooms of one
-instrument; on unit vectors the weighted L1 of the paper then ranks as the cosine does.
+Within-class covariance normalisation (Hatch, Kajarekar and Stolcke 2006) takes out what varies between players and
+rooms of one instrument; on unit vectors the weighted L1 of the paper then ranks much as the cosine does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from mird.kernels.similarity import Head, logits, prototypes
+from mird.kernels.similarity import Head, class_logits, prototypes
 from mird.training.episodes import Pool, draw_episode
 
 Array = NDArray[np.float64]
@@ -69,7 +69,7 @@ def fit_whitening(
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Absolute differences of queries and prototypes, shape (n, n_dims), and whether each pair is the same instrument, shape (n,)."""
+    """Absolute differences of queries and prototypes, (n, n_dims), and whether each pair is one instrument, (n,)."""
 
     differences: NDArray[np.float32]
     same: NDArray[np.bool_]
@@ -149,8 +149,9 @@ def fit_threshold(
     known: dict[str, Pool],
     strangers: dict[str, Pool],
     head: Head,
+    background: NDArray[np.float32],
+    way: int,
     n_episodes: int = 400,
-    way: int = 8,
 ) -> float:
     """The best P(same) at which as many known queries are refused as unknown ones are named, range (0, 1).
 
@@ -167,7 +168,8 @@ def fit_threshold(
         episode = draw_episode(rng, left, left, others, min(way, len(left)), (1, 3, 5)[number % 3])
         owner = np.repeat(np.arange(len(episode.labels)), [len(s) for s in episode.support])
         classes = prototypes(episode.labels, embeddings[np.concatenate(episode.support)], owner)
-        odds = logits(embeddings[[clip for clip, _ in episode.queries]], classes.vectors, head).max(axis=1)
+        queries = embeddings[[clip for clip, _ in episode.queries]]
+        odds = class_logits(queries, classes.vectors, head, background).max(axis=1)
         for (_, truth), best in zip(episode.queries, odds, strict=True):
             (outside if truth < 0 else inside).append(float(best))
     candidates = np.sort(np.concatenate([inside, outside]))

@@ -1,8 +1,8 @@
 """Manifests: which recording is of which instrument, and from whom.
 
-A manifest is a CSV file with the columns ``path`` (relative to the manifest), ``class`` and ``source`` (recording session, player or
-room: what is held out together); ``original_name`` is optional and names the take that a clip was cut from. Classes that begin
-with ``_`` are no instruments.
+A manifest is a CSV file in UTF-8 with the columns ``path`` (relative to the manifest), ``class`` and ``source``
+(recording session, player or room: what is held out together); ``original_name`` is optional and names the take that a
+clip was cut from; other columns are ignored. Classes that begin with ``_`` are no instruments.
 """
 
 from __future__ import annotations
@@ -22,12 +22,23 @@ REQUIRED = ("path", "class", "source")
 
 @dataclass(frozen=True)
 class Recording:
-    """One row of a manifest; ``take`` is the original name where one is given, else the path."""
+    """One row of a manifest.
+
+    Attributes
+    ----------
+    path : Path
+    label, source : str
+    take : str
+        What the clip was cut from, within its source: the original name where one is given, else the path.
+    original_name : str
+        Empty where the manifest gives none.
+    """
 
     path: Path
     label: str
     source: str
     take: str
+    original_name: str = ""
 
     @property
     def is_instrument(self) -> bool:
@@ -71,8 +82,9 @@ def read_manifest(path: Path, *, check_files: bool = True) -> tuple[Recording, .
         file_path = path.parent / row["path"]
         if check_files and not file_path.is_file():
             raise TrainingError(f"{path}:{number}: {file_path} does not exist; remove the row or restore the file")
-        take = row.get("original_name") or row["path"]
-        recordings.append(Recording(file_path, row["class"], row["source"], f"{row['source']}/{take}"))
+        name = row.get("original_name") or ""
+        take = f"{row['source']}/{name or row['path']}"
+        recordings.append(Recording(file_path, row["class"], row["source"], take, name))
     if not recordings:
         raise TrainingError(f"{path}: the manifest has no rows")
     return tuple(recordings)

@@ -1,7 +1,8 @@
 """The residual Siamese network of the paper, and its light sibling.
 
-The body is ResNet-50 as Keras builds it (a bias in every convolution, the stride on the first 1 x 1, max-pool without padding).
-At full width with the paper's flattened embedding the Siamese network has 23,553,025 trainable parameters.
+The body is ResNet-50 as Keras builds it (a bias in every convolution, the stride on the first 1 x 1, max-pool without
+padding). At full width with the paper's flattened embedding the Siamese network has 23,553,025 trainable parameters.
+At a quarter of the width the body for grey pictures has 1,486,048, and 1,748,960 with its projection to 256 numbers.
 """
 
 from __future__ import annotations
@@ -111,7 +112,10 @@ class Siamese(nn.Module):
 
 
 def paper_siamese() -> Siamese:
-    """The residual Siamese network exactly as the paper counts it: 23,553,025 trainable parameters, 224 x 224 x 3 pictures."""
+    """The residual Siamese network as the paper counts it: 23,553,025 trainable parameters, 224 x 224 x 3 pictures.
+
+    Its weights are the paper's start, drawn from torch's global generator.
+    """
     network = Siamese(ResidualEncoder(), 18_432)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -1,8 +1,8 @@
 """The picture cache: every clip's scalogram levels, computed once per front end.
 
-Levels are kept in decibels below each picture's peak, cut at 110 dB rather than at the front end's range, so that augmentation
-can raise what a microphone would have raised. :func:`mird.training.augment.to_input` turns them into what
-:func:`mird.kernels.image.picture` gives.
+Levels are kept in decibels below each picture's peak, cut at 110 dB rather than at the front end's range, so that
+augmentation can raise what a microphone would have raised. :func:`mird.training.augment.to_input` turns them into what
+:func:`mird.kernels.image.picture` gives, to half precision.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training clips out of soundfonts: phrases that FluidSynth plays on instruments of General MIDI.
 
-Every preset of every soundfont is another instrument in another room: a source. Melodies are drawn with a seed, so that the
-same command gives the same clips.
+Every preset of every soundfont is another instrument in another room: a source. Melodies are drawn with a seed, so that
+the same command gives the same clips.
 """
 
 from __future__ import annotations

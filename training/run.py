@@ -1,7 +1,7 @@
 """A training run from manifests to engine files: cache, train, fit, export.
 
-The run's folder holds ``checkpoint.pt`` while it trains, and at its end ``encoder.onnx`` (float32), ``encoder-int8.onnx`` and
-``run.json`` (recipe, data, figures of the fit).
+The run's folder holds ``checkpoint.pt`` while it trains, and at its end ``encoder.onnx`` (float32),
+``encoder-int8.onnx`` and ``run.json`` (recipe, data, figures of the fit).
 """
 
 from __future__ import annotations
@@ -13,31 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mird.kernels.encoder import EncoderCard, open_encoder
-from mird.kernels.similarity import Head
-from mird.training.augment import augment, to_input
-from mird.training.episodes import pools
+from mird.training.augment import to_input
 from mird.training.errors import TrainingError
 from mird.training.export import UnitEncoder, export_onnx, quantise, weights_fingerprint
-from mird.training.fit import (
-    Whitening,
-    calibrate,
-    draw_comparisons,
-    fit_gamma,
-    fit_threshold,
-    fit_whitening,
-)
+from mird.training.fitting import fit_encoder
 from mird.training.manifest import Recording, read_manifest, split_by_source
 from mird.training.pictures import build_cache
 from mird.training.recipe import Recipe
 from mird.training.trainer import Material, Part, StepReport, Trainer
 
-EMBED_BATCH = 128
 CALIBRATION_PICTURES = 512
-FIT_EPISODES = 600
 CHECKPOINT, FLOAT32, INT8, REPORT = "checkpoint.pt", "encoder.onnx", "encoder-int8.onnx", "run.json"
 
 Progress = Callable[[int, int, str], None]
@@ -45,7 +33,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Data:
-    """What a run trains on, and what it is calibrated on: the held-out sources, or where there are none the same clips."""
+    """What a run trains on, and what it is calibrated on: the held-out sources, or the same clips if there are none."""
 
     material: Material
     held_out: Material
@@ -132,22 +120,20 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
         Of the float32 file.
     """
     folder = trainer.folder
-    encoder = trainer.average
-    clean = [i for i, r in enumerate(data.material.recordings) if r.is_instrument]
-    labels = [data.material.recordings[i].label for i in clean]
-    sources = [data.material.recordings[i].source for i in clean]
-    raw = embed(encoder, data.material.clean(clean), recipe)
-    whitening = fit_whitening(raw, labels, sources, recipe.fit.shrinkage)
-    gamma = _fit_gamma(encoder, recipe, data, clean, whitening)
-    head, threshold = _calibrate(encoder, recipe, data, whitening, gamma)
-    network = UnitEncoder(trainer.average, whitening)
+    fitted = fit_encoder(trainer.average, recipe, data.material, data.held_out)
+    network = UnitEncoder(trainer.average, fitted.whitening)
     front_end = recipe.front_end
     card = EncoderCard(
-        f"{name} float32", front_end, weights_fingerprint(network, front_end.fingerprint()), head, threshold
+        f"{name} float32",
+        front_end,
+        weights_fingerprint(network, front_end.fingerprint()),
+        fitted.head,
+        fitted.threshold,
+        fitted.background,
     )
-    pictures = to_input(
-        torch.from_numpy(data.material.clean(clean[:: max(1, len(clean) // CALIBRATION_PICTURES)])), front_end.range_db
-    )[:, None]
+    instruments = [i for i, r in enumerate(data.material.recordings) if r.is_instrument]
+    some = data.material.clean(instruments[:: max(1, len(instruments) // CALIBRATION_PICTURES)])
+    pictures = to_input(torch.from_numpy(some), front_end.range_db)[:, None]
     export_onnx(network, card, pictures.shape[1:], folder / FLOAT32)
     _check_export(network, pictures[:64], folder / FLOAT32)
     quantise(folder / FLOAT32, pictures.numpy(), replace(card, name=f"{name} int8"), folder / INT8)
@@ -159,78 +145,12 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
         "n_classes": len({r.label for r in data.material.recordings}),
         "n_sources": len({r.source for r in data.material.recordings}),
         "n_silent_left_out": len(data.silent),
-        "unknown_threshold": threshold,
-        "gamma_spread": float(np.std(head.gamma) / -np.mean(head.gamma)),
+        "unknown_threshold": fitted.threshold,
+        "gamma_spread": float(np.std(fitted.head.gamma) / -np.mean(fitted.head.gamma)),
         "recipe": asdict(recipe),
     }
     (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return card
-
-
-@torch.no_grad()
-def embed(encoder: torch.nn.Module, levels: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
-    """Raw embeddings, shape (n, n_dims), of levels, shape (n, rows, columns)."""
-    encoder.eval()
-    device = next(encoder.parameters()).device
-    rows = []
-    for first in range(0, len(levels), EMBED_BATCH):
-        x = to_input(torch.from_numpy(levels[first : first + EMBED_BATCH]), recipe.front_end.range_db)[:, None]
-        rows.append(encoder(x.to(device)).float().cpu().numpy())
-    return np.concatenate(rows)
-
-
-def _fit_gamma(
-    encoder: torch.nn.Module, recipe: Recipe, data: Data, clean: list[int], whitening: Whitening
-) -> NDArray[np.float64]:
-    """The comparison's weights, on augmented training clips: clean ones are told apart too easily to learn from."""
-    rng = np.random.default_rng(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    levels = torch.from_numpy(data.material.draw(np.array(clean), 1.0, rng))
-    noise = [i for i, r in enumerate(data.material.recordings) if not r.is_instrument]
-    noises: Tensor = torch.from_numpy(data.material.clean(noise)) if noise else torch.zeros(0, *levels.shape[1:])
-    hard = augment(levels, noises, replace(recipe.augment, share=1.0), generator).numpy()
-    embeddings = whitening.apply(embed(encoder, hard, recipe))
-    rows = [data.material.recordings[i] for i in clean]
-    # Query and support of one episode must not share a source, where a class has two.
-    by_source = pools(range(len(rows)), [r.label for r in rows], [r.source for r in rows])
-    usable = {label: pool for label, pool in by_source.items() if len(set(pool.takes)) > 1}
-    if len(usable) < recipe.fit.way:
-        usable = pools(range(len(rows)), [r.label for r in rows], [r.take for r in rows])
-    enough = {label: pool for label, pool in usable.items() if _has_shots(pool.takes, max(recipe.fit.shots))}
-    pairs = draw_comparisons(
-        rng, embeddings, enough, enough, FIT_EPISODES, min(recipe.fit.way, len(enough)), recipe.fit.shots
-    )
-    return fit_gamma(pairs, recipe.fit.stiffness)
-
-
-def _calibrate(
-    encoder: torch.nn.Module, recipe: Recipe, data: Data, whitening: Whitening, gamma: NDArray[np.float64]
-) -> tuple[Head, float]:
-    """Scale, bias and threshold on sources that were not trained on, where the recipe holds some out."""
-    rng = np.random.default_rng(recipe.seed + 1)
-    rows = data.held_out.recordings
-    embeddings = whitening.apply(embed(encoder, data.held_out.clean(range(len(rows))), recipe))
-    instruments = [i for i, r in enumerate(rows) if r.is_instrument]
-    known = pools(instruments, [rows[i].label for i in instruments], [rows[i].take for i in instruments])
-    enough = {label: pool for label, pool in known.items() if _has_shots(pool.takes, max(recipe.fit.shots))}
-    way = min(recipe.fit.way, len(enough))
-    head = calibrate(draw_comparisons(rng, embeddings, enough, enough, FIT_EPISODES, way, recipe.fit.shots), gamma)
-    all_rows = data.material.recordings
-    noise = [i for i, r in enumerate(all_rows) if not r.is_instrument]
-    if not noise:
-        return head, fit_threshold(rng, embeddings, enough, {}, head, way=way)
-    noise_embeddings = whitening.apply(embed(encoder, data.material.clean(noise), recipe))
-    first = len(embeddings)
-    strangers = pools(
-        range(first, first + len(noise)), [all_rows[i].label for i in noise], [all_rows[i].take for i in noise]
-    )
-    return head, fit_threshold(rng, np.concatenate([embeddings, noise_embeddings]), enough, strangers, head, way=way)
-
-
-def _has_shots(takes: Sequence[str], n_shots: int) -> bool:
-    """Whether every clip, taken as a query, leaves enough clips of other takes."""
-    most_alike = max(takes.count(take) for take in set(takes))
-    return len(takes) - most_alike >= n_shots
 
 
 def _check_export(network: UnitEncoder, pictures: Tensor, path: Path) -> None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 class BalancedSampler:
     """Draws batches of ``n_classes`` classes with ``n_per_class`` clips each.
 
-    Classes are drawn without replacement with probability proportional to the square root of their size; within a class,
-    sources take turns in an order drawn by weight, so that a positive is mostly another player in another room.
+    Classes are drawn without replacement with probability proportional to the square root of their weighted size;
+    within a class, sources take turns in an order drawn by weight, so that a positive is mostly another player in
+    another room.
 
     Parameters
     ----------

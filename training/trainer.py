@@ -1,7 +1,7 @@
 """The training loop: cosine cross-entropy over classes, averaged weights, checkpoints.
 
-Cosine cross-entropy over balanced batches is the loss that generalises best to players never heard; the paper's weighted L1 is
-fitted on the finished embeddings (:mod:`mird.training.fit`).
+Cosine cross-entropy over balanced batches is the loss that generalises best to players never heard; the paper's
+weighted L1 is fitted on the finished embeddings (:mod:`mird.training.fit`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from mird.training.augment import augment, to_input
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording
 from mird.training.networks import ResidualEncoder
-from mird.training.recipe import Recipe
+from mird.training.recipe import FitSettings, Recipe
 from mird.training.sampler import BalancedSampler
 
 
@@ -214,6 +214,10 @@ class Trainer:
         """The file that :meth:`save` writes and :meth:`resume` reads."""
         return self.folder / "checkpoint.pt"
 
+    def _identity(self) -> str:
+        """The recipe as far as training hangs on it: what is fitted afterwards may be changed."""
+        return repr(replace(self.recipe, fit=FitSettings()))
+
     def save(self) -> None:
         """Write a checkpoint: a new file, then renamed over the old one.
 
@@ -224,7 +228,7 @@ class Trainer:
         """
         state: dict[str, Any] = {
             "step": self.step,
-            "recipe": repr(self.recipe),
+            "recipe": self._identity(),
             "classes": list(self._sampler.classes),
             "encoder": self.encoder.state_dict(),
             "classifier": self.classifier.state_dict(),
@@ -262,7 +266,7 @@ class Trainer:
             state = torch.load(self.checkpoint, map_location=self._device, weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file
             raise TrainingError(f"{self.checkpoint}: damaged checkpoint: {error}; remove it to start again") from None
-        if state["recipe"] != repr(self.recipe) or state["classes"] != list(self._sampler.classes):
+        if state["recipe"] != self._identity() or state["classes"] != list(self._sampler.classes):
             raise TrainingError(
                 f"{self.checkpoint}: is of another recipe or other data; choose another --out folder or remove it"
             )

@@ -1,0 +1,149 @@
+"""From a trained encoder to a calibrated one: whitening, comparison, background and threshold.
+
+Whitening and comparison are fitted on training clips, scale, bias and threshold on the sources that the recipe holds out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mird.kernels.image import decibels
+from mird.kernels.scalogram import open_scalogram
+from mird.kernels.similarity import Head
+from mird.training.augment import augment, to_input
+from mird.training.episodes import Pool, pools
+from mird.training.fit import Whitening, calibrate, draw_comparisons, fit_gamma, fit_threshold, fit_whitening
+from mird.training.manifest import Recording
+from mird.training.noises import made_noises
+from mird.training.pictures import CACHE_RANGE_DB
+from mird.training.recipe import Recipe
+from mird.training.trainer import Material
+
+EMBED_BATCH = 128
+FIT_EPISODES = 600
+MADE_NOISES = 12
+THRESHOLD_WAY = 16
+"""Classes of the episodes that the threshold is fitted on: between a handful of the user's own and the shipped forty."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What an encoder's card and its last layer need."""
+
+    whitening: Whitening
+    head: Head
+    background: NDArray[np.float32]
+    threshold: float
+
+
+def fit_encoder(encoder: nn.Module, recipe: Recipe, material: Material, held_out: Material) -> Fitted:
+    """Fit everything that comes after the network.
+
+    Parameters
+    ----------
+    encoder : Module
+        Pictures to raw embeddings.
+    material : Material
+        What it was trained on.
+    held_out : Material
+        Recordings that it was not trained on; ``material`` where there are none.
+    """
+    rng = np.random.default_rng(recipe.seed)
+    instruments = [i for i, r in enumerate(material.recordings) if r.is_instrument]
+    rows = [material.recordings[i] for i in instruments]
+    raw = embed(encoder, material.clean(instruments), recipe)
+    whitening = fit_whitening(raw, [r.label for r in rows], [r.source for r in rows], recipe.fit.shrinkage)
+    gamma = _gamma(encoder, recipe, material, instruments, whitening, rng)
+
+    known_rows = [i for i, r in enumerate(held_out.recordings) if r.is_instrument]
+    known_vectors = whitening.apply(embed(encoder, held_out.clean(known_rows), recipe))
+    known = _usable([held_out.recordings[i] for i in known_rows], max(recipe.fit.shots))
+    way = min(recipe.fit.way, len(known))
+    head = calibrate(draw_comparisons(rng, known_vectors, known, known, FIT_EPISODES, way, recipe.fit.shots), gamma)
+
+    groups = _no_instruments(encoder, recipe, material, whitening, rng)
+    # Every other one makes the background, the rest are strangers for the threshold.
+    background = _unit(np.stack([vectors[0::2].mean(axis=0) for vectors in groups.values()]))
+    first, strangers, vectors = len(known_vectors), {}, [known_vectors]
+    for label, found in groups.items():
+        asked = found[1::2]
+        if len(asked):
+            strangers[label] = Pool(label, np.arange(first, first + len(asked)), tuple(map(str, range(len(asked)))))
+            vectors.append(asked)
+            first += len(asked)
+    threshold = fit_threshold(
+        rng, np.concatenate(vectors), known, strangers, head, background, min(THRESHOLD_WAY, len(known))
+    )
+    return Fitted(whitening, head, background, threshold)
+
+
+@torch.no_grad()
+def embed(encoder: nn.Module, levels: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
+    """Raw embeddings, shape (n, n_dims), of levels, shape (n, rows, columns)."""
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    rows = []
+    for first in range(0, len(levels), EMBED_BATCH):
+        x = to_input(torch.from_numpy(levels[first : first + EMBED_BATCH]), recipe.front_end.range_db)[:, None]
+        rows.append(encoder(x.to(device)).float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def _gamma(
+    encoder: nn.Module,
+    recipe: Recipe,
+    material: Material,
+    instruments: list[int],
+    whitening: Whitening,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """The comparison's weights, on augmented training clips: clean ones are told apart too easily to learn from."""
+    levels = torch.from_numpy(material.draw(np.array(instruments), 1.0, rng))
+    noise = [i for i, r in enumerate(material.recordings) if not r.is_instrument]
+    noises: Tensor = torch.from_numpy(material.clean(noise)) if noise else torch.zeros(0, *levels.shape[1:])
+    generator = torch.Generator().manual_seed(recipe.seed)
+    hard = augment(levels, noises, replace(recipe.augment, share=1.0), generator).numpy()
+    vectors = whitening.apply(embed(encoder, hard, recipe))
+    rows = [material.recordings[i] for i in instruments]
+    # Query and support of one episode should not share a source, where enough classes have two.
+    across = _usable([replace(r, take=r.source) for r in rows], max(recipe.fit.shots))
+    usable = across if len(across) >= recipe.fit.way else _usable(rows, max(recipe.fit.shots))
+    way = min(recipe.fit.way, len(usable))
+    pairs = draw_comparisons(rng, vectors, usable, usable, FIT_EPISODES, way, recipe.fit.shots)
+    return fit_gamma(pairs, recipe.fit.stiffness)
+
+
+def _no_instruments(
+    encoder: nn.Module, recipe: Recipe, material: Material, whitening: Whitening, rng: np.random.Generator
+) -> dict[str, NDArray[np.float32]]:
+    """Embeddings of sounds that are no instrument: by class those of the manifests, and noises made by formula."""
+    front_end = recipe.front_end
+    transform = open_scalogram(front_end)
+    groups = {}
+    for label in sorted({r.label for r in material.recordings if not r.is_instrument}):
+        clips = [i for i, r in enumerate(material.recordings) if r.label == label]
+        groups[label] = whitening.apply(embed(encoder, material.clean(clips), recipe))
+    for name, windows in made_noises(rng, MADE_NOISES, front_end.window, front_end.rate_hz).items():
+        groups[name] = whitening.apply(embed(encoder, decibels(transform(windows), CACHE_RANGE_DB), recipe))
+    return groups
+
+
+def _usable(rows: Sequence[Recording], n_shots: int) -> dict[str, Pool]:
+    """Classes in which every clip, taken as a query, leaves enough clips of other takes."""
+    found = pools(range(len(rows)), [r.label for r in rows], [r.take for r in rows])
+    return {
+        label: pool
+        for label, pool in found.items()
+        if len(pool.takes) - max(pool.takes.count(take) for take in set(pool.takes)) >= n_shots
+    }
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit

@@ -1,0 +1,47 @@
+"""Sounds that are no instrument, made by formula: noise of five colours and mains hum."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLOURS = {"white": 0.0, "pink": 1.0, "brown": 2.0, "blue": -1.0, "violet": -2.0}
+"""Noise by the exponent of its power's fall with frequency."""
+
+LOWEST_HZ = 15.0
+MAINS_HZ = (50.0, 60.0)
+PEAK = 0.3
+
+
+def coloured_noise(rng: np.random.Generator, n: int, rate_hz: int, exponent: float) -> NDArray[np.float32]:
+    """Gaussian noise whose power falls with frequency to the power of ``exponent``; shape (n,), peak 0.3."""
+    hertz = np.fft.rfftfreq(n, 1 / rate_hz)
+    shape = np.zeros(len(hertz))
+    audible = hertz >= LOWEST_HZ
+    shape[audible] = hertz[audible] ** (-exponent / 2)
+    spectrum = (rng.standard_normal(len(hertz)) + 1j * rng.standard_normal(len(hertz))) * shape
+    return _levelled(np.fft.irfft(spectrum, n))
+
+
+def mains_hum(rng: np.random.Generator, n: int, rate_hz: int, mains_hz: float) -> NDArray[np.float32]:
+    """Hum of the mains with a dozen harmonics; shape (n,), peak 0.3."""
+    t = np.arange(n) / rate_hz
+    partials = [
+        np.sin(2 * np.pi * k * mains_hz * t + rng.uniform(0, 6.3)) / k ** rng.uniform(0.8, 1.6) for k in range(1, 13)
+    ]
+    return _levelled(np.sum(partials, axis=0))
+
+
+def made_noises(rng: np.random.Generator, n_each: int, n: int, rate_hz: int) -> dict[str, NDArray[np.float32]]:
+    """``n_each`` windows of every colour and of hum, each of shape (n_each, n)."""
+    windows = {
+        name: np.stack([coloured_noise(rng, n, rate_hz, exponent) for _ in range(n_each)])
+        for name, exponent in COLOURS.items()
+    }
+    windows["hum"] = np.stack([mains_hum(rng, n, rate_hz, MAINS_HZ[k % len(MAINS_HZ)]) for k in range(n_each)])
+    return windows
+
+
+def _levelled(samples: NDArray[np.float64]) -> NDArray[np.float32]:
+    levelled: NDArray[np.float32] = (samples * (PEAK / np.abs(samples).max())).astype(np.float32)
+    return levelled
