@@ -25,6 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unknown", default="", metavar="x,y,...", help="classes that are asked but never enrolled")
     parser.add_argument("--sources", default="", metavar="a,b,...", help="use these sources of QUERIES.csv only")
     parser.add_argument("--support-sources", default="", metavar="a,b,...", help="the same for SUPPORT.csv")
+    parser.add_argument(
+        "--other-sources", action="store_true", help="shots come from other sources than the query, not from other takes only"
+    )
+    parser.add_argument(
+        "--each-window",
+        action="store_true",
+        help="every window of a recording is a query or a shot (default: a recording counts through the mean of its)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     add_setting_arguments(parser, "engine", "threads")
 
@@ -52,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         args.seed,
         _names(args.classes),
         _names(args.unknown),
+        other_sources=args.other_sources,
     )
     recognizer = Recognizer(open_engine(settings_of(args).settings))
     log = Console(stderr=True)
@@ -71,7 +80,12 @@ def run(args: argparse.Namespace) -> int:
         rows = chosen(path, sources, classes)
         with Progress(console=log, transient=True, disable=not log.is_terminal) as bar:
             task = bar.add_task(what, total=len(rows))
-            result = embed_recordings(rows, recognizer, lambda done, _: bar.update(task, completed=done))
+            result = embed_recordings(
+                rows,
+                recognizer,
+                lambda done, _: bar.update(task, completed=done),
+                each_window=args.each_window,
+            )
         if result.silent:
             names = ", ".join(str(r.path) for r in result.silent[:3])
             log.print(f"{len(result.silent)} without sound left out: {names}{' ...' if len(result.silent) > 3 else ''}")

@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """One evaluation: ``way`` None means all classes."""
+    """One evaluation: ``way`` None means all classes; ``other_sources``: shots never share the query's source."""
 
     way: int | None
     shot: int
@@ -36,6 +36,7 @@ class EvaluationSettings:
     seed: int
     classes: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    other_sources: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,35 @@ class Embedded:
 
 
 def embed_recordings(
-    recordings: Sequence[Recording], recognizer: Recognizer, progress: Progress | None = None
+    recordings: Sequence[Recording],
+    recognizer: Recognizer,
+    progress: Progress | None = None,
+    *,
+    each_window: bool = False,
 ) -> Embedded:
-    """Embed the windows that sound of every recording; recordings without sound are returned apart."""
+    """Embed the windows that sound of every recording; recordings without sound are returned apart.
+
+    With ``each_window`` every window counts as a recording of its own, of the same take, and there is no limit to them.
+    """
     front_end = recognizer.card.front_end
-    kept, vectors, silent = [], [], []
+    kept: list[Recording] = []
+    vectors: list[NDArray[np.float32]] = []
+    silent: list[Recording] = []
     for number, recording in enumerate(recordings, start=1):
         samples = read_mono(recording.path, front_end.rate_hz)
-        starts = choose_windows(samples, front_end.window, WINDOWS_PER_CLIP)
-        if starts:
-            windows = np.stack(
-                [fit_length(samples[start : start + front_end.window], front_end.window) for start in starts]
-            )
+        n_max = max(1, 2 * len(samples) // front_end.window) if each_window else WINDOWS_PER_CLIP
+        starts = choose_windows(samples, front_end.window, n_max)
+        parts = [
+            recognizer.embed(fit_length(samples[start : start + front_end.window], front_end.window)[None])
+            for start in starts
+        ]
+        if each_window:
+            kept.extend(recording for _ in parts)
+            vectors.extend(parts)
+        elif parts:
             kept.append(recording)
-            vectors.append(recognizer.embed(windows))
-        else:
+            vectors.append(np.concatenate(parts))
+        if not parts:
             silent.append(recording)
         if progress:
             progress(number, len(recordings))
@@ -95,12 +110,12 @@ def evaluate(
     rows = list(query.recordings) + ([] if support is None or shared else list(support.recordings))
     vectors = list(query.vectors) + ([] if support is None or shared else list(support.vectors))
     n_query = len(query.recordings)
-    queries = _pools(rows, range(n_query))
-    shots = queries if shared else _pools(rows, range(n_query, len(rows)))
+    kept_apart = [row.source if settings.other_sources else row.take for row in rows]
+    queries = _pools(rows, kept_apart, range(n_query))
+    shots = queries if shared else _pools(rows, kept_apart, range(n_query, len(rows)))
     strangers = _select(queries, settings.unknown, "unknown")
-    known = tuple(
-        label for label in (settings.classes or sorted(set(queries) & set(shots))) if label not in settings.unknown
-    )
+    both = sorted(label for label in set(queries) & set(shots) if not label.startswith("_"))
+    known = tuple(label for label in (settings.classes or both) if label not in settings.unknown)
     queries, shots = _select(queries, known, "query"), _select(shots, known, "support")
     way = settings.way or len(known)
     if way < 2:
@@ -110,7 +125,7 @@ def evaluate(
     rng = np.random.default_rng(settings.seed)
     tally = Tally()
     for _ in range(settings.episodes):
-        episode = draw_episode(rng, queries if shared else shots, queries, strangers, way, settings.shot)
+        episode = draw_episode(rng, shots, queries, strangers, way, settings.shot)
         clips = [np.concatenate([vectors[i] for i in chosen]) for chosen in episode.support]
         owner = np.repeat(np.arange(way), [len(c) for c in clips])
         classes = prototypes(episode.labels, np.concatenate(clips), owner)
@@ -129,9 +144,8 @@ def evaluate(
     }
 
 
-def _pools(rows: Sequence[Recording], numbers: range) -> dict[str, Pool]:
-    chosen = [rows[i] for i in numbers]
-    return pools(list(numbers), [r.label for r in chosen], [r.take for r in chosen])
+def _pools(rows: Sequence[Recording], kept_apart: Sequence[str], numbers: range) -> dict[str, Pool]:
+    return pools(numbers, [rows[i].label for i in numbers], [kept_apart[i] for i in numbers])
 
 
 def _select(found: dict[str, Pool], labels: Sequence[str], what: str) -> dict[str, Pool]:
