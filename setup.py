@@ -9,6 +9,7 @@ VERSION = "0.1.0"
 FOLDERS = ("daemon", "kernels", "training", "clients", "configs")
 
 DATA = {
+    "mird.kernels": ["cuda/*.cu"],
     "mird.configs": [
         "models/*.onnx",
         "models/*.md",
@@ -37,16 +38,15 @@ DEPENDENCIES = [
 
 EXTRAS = {
     # What `mird train` and the export need. The default install has no torch.
-    "train": ["torch>=2.6", "onnx>=1.17", "onnxscript>=0.1", "tensorboard>=2.16", "matplotlib>=3.8"],
+    "train": ["torch>=2.6", "onnx>=1.17", "onnxscript>=0.1", "mido>=1.3"],
     # Faster transforms for the scalogram on a CPU; ducc0 is under the GPL.
     "fast": ["ducc0>=0.36"],
-    # An engine that runs on an NVIDIA GPU, in the place of the CPU's.
-    "cuda": ["onnxruntime-gpu>=1.20"],
+    # The scalogram on an NVIDIA GPU, with the parts of CUDA that it needs.
+    "cuda": ["cupy-cuda13x[ctk]>=14.0"],
     # What the benchmarks measure with, and the peers that they compare with.
     "bench": [
         "fcwt>=0.1",
         "librosa>=0.10",
-        "matplotlib>=3.8",
         "psutil>=5.9",
         "pyfftw>=0.14",
         "PyWavelets>=1.6",
@@ -58,6 +58,7 @@ EXTRAS = {
         "import-linter>=2.1",
         "jsonschema>=4.21",
         "mypy>=1.15",
+        "nvidia-cuda-nvrtc>=13.0",
         "psutil>=5.9",
         "pytest>=8.2",
         "pytest-timeout>=2.3",

@@ -76,8 +76,17 @@ def test_the_wheel_installs_no_name_but_mird(wheel: Path, tmp_path: Path) -> Non
     assert told.stdout == f"mird {metadata('mird')['Version']}\n"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_module_name)
+def _needs_gpu(path: Path) -> bool:
+    return path.stem.endswith("_cupy")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.gpu if _needs_gpu(path) else (), id=_module_name(path)) for path in MODULES],
+)
 def test_every_module_imports(path: Path) -> None:
+    if _needs_gpu(path):
+        pytest.importorskip("cupy")
     module = import_module(_module_name(path))
     assert module.__file__ is not None
     assert Path(module.__file__).samefile(ROOT / path)
@@ -111,7 +120,7 @@ def test_every_import_is_a_declared_dependency() -> None:
     declared = _declared()
     default = declared[""] | {"pydantic", "mird"}  # pydantic-settings is made of pydantic
     allowed = {"training": default | declared["train"], "kernels": default | declared["fast"] | declared["cuda"]}
-    owners = packages_distributions()
+    owners = {"cupy": ["cupy-cuda13x"], **packages_distributions()}
     for path in MODULES:
         for name in set(_imports(ast.parse((ROOT / path).read_text(encoding="utf-8")))) - sys.stdlib_module_names:
             distributions = {_normal(owner) for owner in owners.get(name, [name])}
