@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mird.kernels.errors import ParameterError
+from mird.kernels.errors import EngineError, ParameterError
 from mird.kernels.frontend import FrontEnd
 
 
@@ -73,6 +73,8 @@ def open_scalogram(front_end: FrontEnd, name: str | None = None, n_threads: int 
     ------
     ParameterError
         If the front end cannot be computed, or the back end is unknown or not installed.
+    EngineError
+        If there is no GPU for the back end ``cupy``.
     """
     if front_end.transform == "stft":
         from mird.kernels.spectrogram import Spectrogram
@@ -90,8 +92,10 @@ def open_scalogram(front_end: FrontEnd, name: str | None = None, n_threads: int 
 
         return DuccScalogram(front_end, n_threads)
     if name == "cupy":
-        from mird.kernels.scalogram_cupy import CupyScalogram
-
+        try:
+            from mird.kernels.scalogram_cupy import CupyScalogram
+        except ImportError as error:
+            raise EngineError(f"CuPy is installed but lacks a part of CUDA: {str(error).splitlines()[0]}") from error
         return CupyScalogram(front_end)
     from mird.kernels.scalogram_scipy import ScipyScalogram
 

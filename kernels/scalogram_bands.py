@@ -222,15 +222,23 @@ class BandScalogram:
         Threads that share the work of a call. They sleep between calls.
     dtype : float32 or float64
         Of the arithmetic and of the result.
+    first_row : int >= 0
+        Scales to leave out at the highest frequencies.
     """
 
     def __init__(
-        self, front_end: FrontEnd, transforms: Transforms, n_threads: int = 1, dtype: type[np.floating] = np.float32
+        self,
+        front_end: FrontEnd,
+        transforms: Transforms,
+        n_threads: int = 1,
+        dtype: type[np.floating] = np.float32,
+        *,
+        first_row: int = 0,
     ) -> None:
         if n_threads < 1:
             raise ParameterError(f"n_threads={n_threads!r} must be 1 or more")
         self.name = transforms.name
-        self.plan = make_plan(front_end)
+        self.plan = make_plan(front_end, first_row)
         self.frequencies_hz = self.plan.frequencies_hz
         self._transforms, self._dtype = transforms, dtype
         strips = cut_strips(self.plan, dtype)

@@ -84,8 +84,14 @@ class Plan:
         return sum(len(group.starts) * self.length(group) for group in self.groups)
 
 
-def make_plan(front_end: FrontEnd) -> Plan:
+def make_plan(front_end: FrontEnd, first_row: int = 0) -> Plan:
     """Bands and grids of a Morse front end.
+
+    Parameters
+    ----------
+    front_end : FrontEnd
+    first_row : int >= 0
+        Scales to leave out at the highest frequencies; the plan's own rows begin at 0 all the same.
 
     Raises
     ------
@@ -101,7 +107,7 @@ def make_plan(front_end: FrontEnd) -> Plan:
         raise ParameterError(
             f"n_scales={front_end.n_scales} exceeds the {len(scales)} that window={window} samples resolve"
         )
-    scales = scales[: front_end.n_scales or None]
+    scales = scales[first_row : front_end.n_scales or None]
     low, high = (morse.edge(TOLERANCE, upper=upper) * window / np.pi for upper in (False, True))
     firsts = np.ceil(low / scales).astype(int)
     lasts = np.minimum(window, np.floor(high / scales).astype(int) + 1)

@@ -1,0 +1,185 @@
+"""The scalogram and its picture on an NVIDIA GPU: all from the windows to the encoder's input stays there.
+
+All work of a call is one CUDA graph, captured once for each number of windows: copy from pinned memory, the kernels of
+``cuda/scalogram.cu``, and cuFFT plans that are held; groups run side by side. No memory is allocated after that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cupy
+import numpy as np
+from cupy.cuda import cufft
+from numpy.typing import NDArray
+
+from mird.kernels.errors import EngineError, ParameterError
+from mird.kernels.frontend import FrontEnd
+from mird.kernels.image import parula
+from mird.kernels.scalogram_bands import check_windows
+from mird.kernels.scalogram_plan import make_plan
+from mird.kernels.scalogram_tables import SOURCE, Tables, make_tables
+
+THREADS = 256
+"""Threads of a block."""
+
+N_STREAMS = 4
+"""Streams that the groups' FFTs are spread over inside the graph."""
+
+
+class CupyScalogram:
+    """See :class:`mird.kernels.scalogram.Scalogram`. Holds device memory: calls from one thread at a time.
+
+    Parameters
+    ----------
+    front_end : FrontEnd
+    device : int
+        Number of the GPU.
+
+    Raises
+    ------
+    EngineError
+        If there is no usable GPU.
+    ParameterError
+        If the front end cannot be computed.
+    """
+
+    name = "cupy"
+
+    def __init__(self, front_end: FrontEnd, device: int = 0) -> None:
+        self.plan = make_plan(front_end)
+        self.frequencies_hz = self.plan.frequencies_hz
+        self._front_end = front_end
+        self._tables = make_tables(self.plan, front_end)
+        self._runs: dict[int, Run] = {}
+        try:
+            self._device = cupy.cuda.Device(device)
+            with self._device:
+                self._stream = cupy.cuda.Stream(non_blocking=True)
+                self._kernels = cupy.RawModule(code=SOURCE.read_text(), backend="nvrtc", options=("-std=c++17",))
+                self._kernels.compile()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise EngineError(f"GPU {device} cannot be used: {error}; take the scalogram 'scipy' or 'ducc0'") from error
+
+    def __call__(self, windows: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Transform windows; see the protocol."""
+        magnitudes: NDArray[np.float32] = cupy.asnumpy(self._launch(windows).magnitudes, stream=self._stream)
+        return magnitudes
+
+    def pictures(self, windows: NDArray[np.floating]) -> Any:
+        """Pictures of windows, on the GPU.
+
+        Parameters
+        ----------
+        windows : NDArray[floating], shape (n, window)
+
+        Returns
+        -------
+        cupy.ndarray[float32], shape (n, 1 or 3, rows, columns), range [0, 1]
+            As :func:`mird.kernels.image.picture` gives them; ready once :attr:`stream` has come so far, and overwritten
+            by the next call with as many windows.
+        """
+        return self._launch(windows).pictures
+
+    @property
+    def stream(self) -> Any:
+        """The stream that all work is on."""
+        return self._stream
+
+    def _launch(self, windows: NDArray[np.floating]) -> Run:
+        checked = check_windows(windows, self.plan.window)
+        n = len(windows)
+        if n == 0:
+            raise ParameterError("windows are none at all; a GPU needs at least one")
+        with self._device:
+            if n not in self._runs:
+                try:
+                    self._runs[n] = Run(self._tables, self._front_end, self._kernels, self._stream, n)
+                except cupy.cuda.memory.OutOfMemoryError as error:
+                    wanted = 8 * n * (self._tables.n_bands + self._tables.n_waves) // 1_000_000
+                    raise ParameterError(f"{n} windows at once need about {wanted} MB on the GPU: {error}") from error
+            run = self._runs[n]
+            self._stream.synchronize()  # the pinned copy of the call before may still be under way
+            run.pinned[...] = checked
+            run.graph.launch(self._stream)
+        return run
+
+
+class Run:
+    """Device memory, FFT plans and the captured graph for one number of windows.
+
+    Attributes
+    ----------
+    pinned : NDArray[float32], shape (n, window)
+        The input, in page-locked memory.
+    magnitudes : cupy.ndarray[float32], shape (n, n_scales, n_columns)
+    pictures : cupy.ndarray[float32], shape (n, 1 or 3, rows, columns)
+    graph : cupy.cuda.Graph
+    """
+
+    def __init__(self, tables: Tables, front_end: FrontEnd, kernels: Any, stream: Any, n: int) -> None:
+        paint, window = tables.paint, front_end.window
+        n_scales, n_columns, n_rows = (int(paint[name]) for name in ("n_scales", "n_columns", "n_rows"))
+        self._n, self._window, self._kernels = n, window, kernels
+        self._n_scales, self._n_columns, self._n_cells = n_scales, n_columns, n_rows * n_columns
+        self._paint = cupy.asarray(paint.reshape(1).view(np.uint8))
+        memory = cupy.cuda.alloc_pinned_memory(n * window * 4)
+        self.pinned = np.frombuffer(memory, np.float32, n * window).reshape(n, window)
+        self._scales = cupy.asarray(tables.scales.view(np.uint8))
+        self._bank, self._turns = cupy.asarray(tables.bank), cupy.asarray(tables.turns)
+        self._colours = cupy.asarray(parula())
+        self._samples, self._ordered, self._spectrum = (cupy.empty((n, window), np.float32) for _ in range(3))
+        self._wave = cupy.empty((n, window // 2 + 1), np.complex64)
+        self._bands = cupy.empty(n * tables.n_bands, np.float32)
+        self._waves = cupy.empty(n * tables.n_waves, np.complex64)
+        self._extremes = cupy.empty((n, 2), np.int32)
+        self.magnitudes = cupy.empty((n, n_scales, n_columns), np.float32)
+        self.pictures = cupy.empty((n, 3 if paint["coloured"] else 1, n_rows, n_columns), np.float32)
+        self._whole = cufft.Plan1d(window, cufft.CUFFT_R2C, n)
+        self._groups = [
+            (cufft.Plan1d(int(row["length"]), cufft.CUFFT_R2C, n * int(row["group_rows"])), row)
+            for number, row in enumerate(tables.scales)
+            if row["group_first"] == number
+        ]
+        self._sides = [cupy.cuda.Stream(non_blocking=True) for _ in self._groups[:N_STREAMS]]
+        self._longest = int(tables.scales["length"].max())
+        cupy.cuda.get_current_stream().synchronize()  # the tables are there before another stream reads them
+        with stream:
+            self._enqueue(stream)  # once plainly: loads the kernels, which a capture may not
+            stream.synchronize()
+            stream.begin_capture()
+            self._enqueue(stream)
+            self.graph = stream.end_capture()
+
+    def _start(self, kernel: str, grid: tuple[int, ...], *arguments: Any) -> None:
+        self._kernels.get_function(kernel)(grid, (THREADS,), arguments)
+
+    def _enqueue(self, stream: Any) -> None:
+        n, window = self._n, np.int32(self._window)
+        n_scales, n_columns = np.int32(self._n_scales), np.int32(self._n_columns)
+        blocks, cells = -(-self._window // THREADS), -(-self._n_cells // THREADS)
+        self._samples.data.copy_from_host_async(self.pinned.ctypes.data, self.pinned.nbytes, stream)
+        self._start("order", (blocks, n), self._samples, window, self._ordered, self._extremes)
+        self._whole.fft(self._ordered, self._wave, cufft.CUFFT_FORWARD)
+        self._start("rotate", (blocks, n), self._wave, self._turns, window, self._spectrum)
+        grid = (-(-self._longest // THREADS), self._n_scales, n)
+        self._start("bands", grid, self._scales, self._spectrum, self._bank, window, self._bands)
+        self._transform(stream)
+        self._start("means", (8, self._n_scales, n), self._scales, self._waves, n_scales, n_columns, self.magnitudes)
+        self._start("extremes", (min(cells, 32), n), self.magnitudes, self._paint, self._extremes)
+        self._start("paint", (cells, n), self.magnitudes, self._extremes, self._paint, self._colours, self.pictures)
+
+    def _transform(self, stream: Any) -> None:
+        """All groups' FFTs, on streams beside each other that begin and end with the main one."""
+        begun = stream.record()
+        for number, (plan, row) in enumerate(self._groups):
+            side = self._sides[number % len(self._sides)]
+            length, n_rows = int(row["length"]), self._n * int(row["group_rows"])
+            first_band, first_wave = self._n * int(row["band_at"]), self._n * int(row["wave_at"])
+            with side:
+                side.wait_event(begun)
+                bands = self._bands[first_band : first_band + n_rows * length]
+                waves = self._waves[first_wave : first_wave + n_rows * (length // 2 + 1)]
+                plan.fft(bands, waves, cufft.CUFFT_FORWARD)
+        for side in self._sides:
+            stream.wait_event(side.record())
