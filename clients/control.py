@@ -8,7 +8,7 @@ from typing import Any, Self
 import msgpack
 import zmq
 
-from mird.clients.errors import ClientError, DaemonUnreachable, RequestRefused
+from mird.clients.errors import ClientError, DaemonSilent, DaemonUnreachable, RequestRefused
 from mird.daemon.messages import MAX_REQUEST_BYTES
 
 
@@ -69,7 +69,9 @@ class ControlClient:
         Raises
         ------
         DaemonUnreachable
-            There is no daemon at the address (which shows at once), or it does not answer in time.
+            There is no daemon at the address, which shows at once.
+        DaemonSilent
+            There is one, but it does not answer in time, or is another user's.
         RequestRefused
             The daemon answered with an error.
         ClientError
@@ -115,15 +117,15 @@ class ControlClient:
                 host, _, port = address.rpartition(":")
                 sockets.create_connection((host.strip("[]"), int(port)), self.timeout_s).close()
         except PermissionError as error:
-            raise DaemonUnreachable(f"{self.endpoint}: permission denied; run as the user or group of mird") from error
+            raise DaemonSilent(f"{self.endpoint}: permission denied; run as the user or group of mird") from error
         except (OSError, ValueError) as error:
             raise DaemonUnreachable(
                 f"no mird answers at {self.endpoint}: {getattr(error, 'strerror', None) or error}; start one with "
                 "`mird run`, or name its control socket"
             ) from error
 
-    def _no_answer(self) -> DaemonUnreachable:
-        return DaemonUnreachable(
+    def _no_answer(self) -> DaemonSilent:
+        return DaemonSilent(
             f"mird at {self.endpoint} did not answer within {self.timeout_s:g} s; it is busy, or hangs: try again, or "
             "look at its log"
         )

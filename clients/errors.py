@@ -4,6 +4,7 @@
 
     ClientError                   8
     ├── DaemonUnreachable         8   nobody answers at the control socket
+    │   └── DaemonSilent          8   there is somebody, who does not answer or does not let us in
     └── RequestRefused            *   the daemon answered that it could not; * the exit status that it gave
 """
 
@@ -16,6 +17,10 @@ class ClientError(Exception):
 
 class DaemonUnreachable(ClientError):  # noqa: N818 - reads as what is so
     """No daemon answers at an address."""
+
+
+class DaemonSilent(DaemonUnreachable):
+    """A daemon is there, but hangs, or is another user's."""
 
 
 class RequestRefused(ClientError):  # noqa: N818

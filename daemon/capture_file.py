@@ -127,7 +127,8 @@ class FileCapture:
                 if not self._wait(stream, len(block)):
                     return ""
                 stream.ring.write(block[:, columns])
-                stream.clock.mark(stream.ring.n_written, time.monotonic_ns())
+                if not self._spec.fast:  # else there is no time but the recording's own, from the opening on
+                    stream.clock.mark(stream.ring.n_written, time.monotonic_ns())
                 n_played += len(block)
         if n_played < self._n_declared or self._n_missing:
             n_declared = max(self._n_declared, n_played)
@@ -135,7 +136,7 @@ class FileCapture:
                 f"{self._path} is cut short or damaged: {n_played / self._rate_hz:.2f} s could be read"
                 + (f" of {n_declared / self._rate_hz:.2f} s" if n_declared > n_played else "")
                 + (f", {self._n_missing} bytes are missing" if self._n_missing else "")
-                + "; what there is was used"
+                + "; what there is was used: copy or export it again"
             )
         if n_replaced:
             return f"{self._path} holds {n_replaced} samples that are no finite numbers; they were taken as 0"

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
+from typing import NoReturn
 
 COMMANDS = {
     "run": "listen, name the instruments and publish",
@@ -86,7 +87,7 @@ def _run(argv: list[str]) -> int:
         top.error(f"unknown command {chosen.command!r}; {advice}")
     module = import_module(f"mird.daemon.cli_{chosen.command}")
     summary = COMMANDS[chosen.command]
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"mird {chosen.command}",
         description=f"{summary[0].upper()}{summary[1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -98,10 +99,20 @@ def _run(argv: list[str]) -> int:
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, as for every other error, and not the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]
+        nearest = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown else []
+        advice = f"did you mean {nearest[0]}?" if nearest else f"`{self.prog} --help` says what there is"
+        self.exit(2, f"mird: error: {message}{'' if ';' in message else f'; {advice}'}\n")
+
+
 def _top_parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mird",
         usage="mird COMMAND [arguments]\n       mird COMMAND --help",
         description=f"Name the musical instruments in live sound.\n\ncommands:\n{commands}",

@@ -27,14 +27,18 @@ def open_target(settings: "Settings") -> Iterator[Target]:
     ------
     SupportError, EngineError
         The file or the encoder cannot be used; from the daemon, what it refuses with.
+    DaemonSilent
+        A daemon is there and does not answer: the file is not edited behind its back.
     """
     from mird.clients.control import ControlClient
-    from mird.clients.errors import DaemonUnreachable
+    from mird.clients.errors import DaemonSilent, DaemonUnreachable
     from mird.daemon.assembly import control_address
 
     with ControlClient(control_address(settings)) as client:
         try:
             in_use = client.request("classes")["path"]
+        except DaemonSilent:
+            raise
         except DaemonUnreachable:
             in_use = None
         if in_use is not None and (

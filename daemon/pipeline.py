@@ -84,7 +84,7 @@ class Pipeline:
         self._history.push(self._resampler.push(chunk.samples))
 
     def finish(self) -> None:
-        """The stream is at its end: what the resampler held comes out, and a stream shorter than a window is filled up."""
+        """The stream is at its end: let out what the resampler holds, and fill up a stream shorter than a window."""
         self._history.push(self._resampler.flush())
         missing = self._window - self._history.n_samples
         if 0 < missing < self._window:
@@ -102,7 +102,7 @@ class Pipeline:
         return max(1, missing * self._stream.rate_hz // self._rate_hz)
 
     def hops(self, snapshot: Callable[[], Snapshot]) -> Iterator[list[Message]]:
-        """Recognise what is due, hop by hop, against the newest support set; each gives the messages of all channels."""
+        """Recognise what is due against the newest support set; every hop gives the messages of all channels."""
         while self._history.pending:
             yield self._hop_messages(snapshot())
 
@@ -162,7 +162,7 @@ class Pipeline:
             sample_end=sample_end,
             rate_hz=self._rate_hz,
             capture_utc_ns=utc_ns - mono_ns + captured_ns,
-            latency_ms=(mono_ns - captured_ns) / 1e6,
+            latency_ms=max(0.0, (mono_ns - captured_ns) / 1e6),  # a fast file is ahead of its time
             hop_s=self._hop / self._rate_hz,
             window_s=self._window / self._rate_hz,
             label=verdict.label,

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from mird.daemon.capture import Capture, CaptureState, CaptureStatus, Stream
 from mird.daemon.control import ControlServer
+from mird.daemon.errors import SourceError
 from mird.daemon.messages import MAX_LABELS, Frame, Heartbeat, State
 from mird.daemon.pipeline import Pipeline
 from mird.daemon.publisher import Publisher
@@ -101,7 +103,8 @@ class Daemon:
         Raises
         ------
         SourceError
-            The source was found to be unusable.
+            The source was found to be unusable, or a file or standard input ended damaged, cut short or without sound;
+            what there was has been published.
         """
         processing = threading.Thread(target=self._process_guarded, name="mird-processing")
         try:
@@ -135,6 +138,7 @@ class Daemon:
         heartbeat_s = 0.0
         pipeline: Pipeline | None = None
         stream: Stream | None = None
+        fault = ""
         while True:
             if pipeline is None or stream is None or stream.ring.drained:
                 if pipeline is not None:
@@ -159,6 +163,7 @@ class Daemon:
                 break
             if pipeline is None or stream is None:
                 if status.state is CaptureState.ENDED:
+                    fault = status.detail if status.n_gaps or not status.n_opens else ""
                     break
                 self._stop.wait(IDLE_S)
                 continue
@@ -174,8 +179,12 @@ class Daemon:
             self._publish_hops(pipeline, latencies)
         if pipeline is not None:
             self._end(pipeline)
+        if status.state is not CaptureState.ENDED:
+            self._announce(replace(status, state=CaptureState.ENDED, detail="mird was told to stop"), stream)
         self._beat(stream, latencies)
         self._publisher.close(flush_s=0.5)
+        if fault:
+            raise SourceError(fault)
 
     def _publish_hops(self, pipeline: Pipeline, latencies: deque[float]) -> None:
         for messages in pipeline.hops(lambda: self._store.snapshot):

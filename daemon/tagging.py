@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from mird.daemon.capture import SourceSpec, open_capture
+from mird.daemon.errors import SourceError
 from mird.daemon.messages import Message
 from mird.daemon.pipeline import Pipeline
 from mird.daemon.settings import Settings
@@ -31,7 +32,7 @@ def tag(spec: SourceSpec, recognizer: Recognizer, snapshot: Snapshot, settings: 
     Raises
     ------
     SourceError
-        The file cannot be read.
+        The file cannot be read; or, after the last message, it was found to be cut short or damaged.
     """
     capture = open_capture(replace(spec, fast=True, loop=False))
     capture.start()
@@ -49,5 +50,8 @@ def tag(spec: SourceSpec, recognizer: Recognizer, snapshot: Snapshot, settings: 
         for messages in pipeline.hops(lambda: snapshot):
             yield from messages
         yield from pipeline.close()
+        capture.stop()
+        if capture.status.n_gaps:
+            raise SourceError(capture.status.detail)
     finally:
         capture.stop()

@@ -28,7 +28,7 @@ class Listener:
     """``mird listen --json`` in a process of its own, and what it has received so far."""
 
     def __init__(self, user: "User", *kinds: str) -> None:
-        command = [PROGRAM, "listen", "--json", *(f"--kind={kind}" for kind in kinds)]
+        command: list[str | Path] = [PROGRAM, "listen", "--json", *(f"--kind={kind}" for kind in kinds)]
         self._process = subprocess.Popen(
             command, env=user.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         )

@@ -87,7 +87,7 @@ def test_tagging_hears_what_the_daemon_hears(
 ) -> None:
     tagged = user.run("tag", demonstration.path, "--json")
 
-    def spans(messages: list[dict[str, Any]]) -> list[tuple[str, int, int, float]]:
+    def spans(messages: list[dict[str, Any]]) -> list[tuple[str, int, int, Any]]:
         ends = (message for message in messages if message["kind"] == "event" and message["event"] == "end")
         return [(end["label"], end["sample_start"], end["sample_end"], pytest.approx(end["score"])) for end in ends]
 
