@@ -8,7 +8,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("soundfonts", nargs="+", type=Path, metavar="SOUNDFONT", help="SF2 or SF3 file")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets manifest.csv and the clips")
-    parser.add_argument("--demonstration", action="store_true", help="make demo.flac and demo.csv instead, of one soundfont")
+    parser.add_argument(
+        "--demonstration", action="store_true", help="make demo.flac and demo.csv instead, of one soundfont"
+    )
     parser.add_argument("--seconds", type=int, default=60, metavar="N", help="seconds of each preset (default 60)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the melodies (default 1)")
 
@@ -25,11 +27,13 @@ def run(args: argparse.Namespace) -> int:
         from mird.training.render import render_clips
     except ModuleNotFoundError as error:
         raise TrainingError(f"rendering needs {error.name}; install it with: pip install 'mird[train]'") from None
-    if args.seconds < 1:
-        raise TrainingError(f"--seconds {args.seconds}: must be at least 1")
+    for option, least in (("seconds", 1), ("seed", 0)):
+        if getattr(args, option) < least:
+            raise TrainingError(f"--{option} {getattr(args, option)}: must be at least {least}")
     if args.demonstration:
-        args.out.mkdir(parents=True, exist_ok=True)
-        make_demonstration(args.soundfonts[0], args.out / "demo.flac", args.out / "demo.csv", args.seed)
+        if len(args.soundfonts) > 1:
+            raise TrainingError(f"--demonstration takes one soundfont, not {len(args.soundfonts)}")
+        make_demonstration(args.soundfonts[0], args.out / "demo.flac", args.out / "demo.csv")
         print(args.out / "demo.flac")
         return 0
     with Progress(console=Console(stderr=True)) as bar:
