@@ -11,25 +11,32 @@ from mird.daemon.cli_settings import add_setting_arguments, settings_of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     verbs = parser.add_subparsers(dest="verb", metavar="{list,rename,forget,undo}")
-    listing = verbs.add_parser("list", help="the classes and their shots (default)")
-    rename = verbs.add_parser("rename", help="give a class another name")
+
+    def verb(name: str, summary: str) -> argparse.ArgumentParser:
+        # Options may stand before the verb or after it: a verb's own default must not hide what stands before it.
+        return verbs.add_parser(name, help=summary, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+
+    listing = verb("list", "the classes and their shots (default)")
+    rename = verb("rename", "give a class another name")
     rename.add_argument("old", metavar="OLD")
     rename.add_argument("new", metavar="NEW")
-    forget = verbs.add_parser("forget", help="leave a class out")
+    forget = verb("forget", "leave a class out")
     forget.add_argument("name", metavar="NAME")
-    undo = verbs.add_parser("undo", help="take the last change back")
-    build = verbs.add_parser("build", help="make a new support set out of manifests")
-    build.add_argument("manifests", nargs="+", type=Path, metavar="MANIFEST.csv", help="with the columns path,class,source")
+    undo = verb("undo", "take the last change back")
+    build = verb("build", "make a new support set out of manifests")
+    build.add_argument(
+        "manifests", nargs="+", type=Path, metavar="MANIFEST.csv", help="with the columns path,class,source"
+    )
     build.add_argument("--out", required=True, type=Path, metavar="FILE", help="support set to write")
     build.add_argument("--only", default="", metavar="a,b,...", help="classes (default: every instrument)")
     build.add_argument("--leave-out", default="", metavar="a,b,...", help="sources that are left out")
     build.add_argument("--shots", type=int, default=16, metavar="N", help="shots a class, sources in turn (default 16)")
     build.add_argument("--seed", type=int, default=0, help="seed of the choice (default 0)")
     for each in (parser, listing, rename, forget, undo):
-        # Given after the verb or before it: a verb's own default must not hide what stands before it.
         default = False if each is parser else argparse.SUPPRESS
         each.add_argument("--json", action="store_true", default=default, help="one JSON object a class")
-    add_setting_arguments(parser, "engine", "support", "control")
+        add_setting_arguments(each, "engine", "support", "control")
+    add_setting_arguments(build, "engine")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,17 +79,23 @@ def _build(args: argparse.Namespace) -> int:
     from mird.daemon.assembly import open_engine
     from mird.daemon.support_set import Shot, SupportClass, SupportSet, check_class_name
     from mird.kernels.recognizer import Recognizer
+    from mird.training.errors import TrainingError
     from mird.training.evaluate import embed_recordings
     from mird.training.manifest import choose_by_source, read_manifest
 
     recognizer = Recognizer(open_engine(settings_of(args).settings))
-    away, only = set(args.leave_out.split(",")), set(filter(None, args.only.split(",")))
+    away, only = _names(args.leave_out), _names(args.only)
     rows = [
         row
         for path in args.manifests
         for row in read_manifest(path)
         if row.source not in away and (row.label in only if only else row.is_instrument)
     ]
+    absent = only - {row.label for row in rows}
+    if absent or not rows:
+        raise TrainingError(f"class {', '.join(sorted(absent)) or 'of an instrument'} does not occur in the manifests")
+    if args.shots < 1 or args.seed < 0:
+        raise TrainingError(f"--shots {args.shots} --seed {args.seed}: must be at least 1 and 0")
     now_ns = time.time_ns()
     classes = []
     for label in sorted({row.label for row in rows}):
@@ -98,3 +111,7 @@ def _build(args: argparse.Namespace) -> int:
     support.save(SupportSet(card.fingerprint, len(card.head.gamma), tuple(classes)), args.out)
     print(f"{args.out}: {len(classes)} classes, {sum(len(c.shots) for c in classes)} shots")
     return 0
+
+
+def _names(text: str) -> set[str]:
+    return {name.strip() for name in text.split(",") if name.strip()}

@@ -20,13 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=600, metavar="E", help="episodes (default 600)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the draws (default 0)")
     parser.add_argument(
-        "--classes", default="", metavar="a,b,...", help="classes (default: all that both manifests have)"
+        "--classes", default="", metavar="a,b,...", help="classes (default: every instrument of both manifests)"
     )
     parser.add_argument("--unknown", default="", metavar="x,y,...", help="classes that are asked but never enrolled")
     parser.add_argument("--sources", default="", metavar="a,b,...", help="use these sources of QUERIES.csv only")
     parser.add_argument("--support-sources", default="", metavar="a,b,...", help="the same for SUPPORT.csv")
     parser.add_argument(
-        "--other-sources", action="store_true", help="shots come from other sources than the query, not from other takes only"
+        "--other-sources",
+        action="store_true",
+        help="shots come from other sources than the query, not from other takes only",
     )
     parser.add_argument(
         "--each-window",
@@ -50,9 +52,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.way != "all" and not (args.way.isascii() and args.way.isdigit() and int(args.way) >= 2):
         raise TrainingError(f"--way {args.way}: must be all or a number from 2")
-    for option in ("shot", "episodes"):
-        if getattr(args, option) < 1:
-            raise TrainingError(f"--{option} {getattr(args, option)}: must be at least 1")
+    for option, least in (("shot", 1), ("episodes", 1), ("seed", 0)):
+        if getattr(args, option) < least:
+            raise TrainingError(f"--{option} {getattr(args, option)}: must be at least {least}")
+    if args.support_sources and args.support_manifest is None:
+        raise TrainingError("--support-sources: chooses from the manifest of --support, and none is given")
     settings = EvaluationSettings(
         None if args.way == "all" else int(args.way),
         args.shot,
@@ -71,10 +75,12 @@ def run(args: argparse.Namespace) -> int:
         missing = wanted - {row.source for row in rows}
         if missing:
             raise TrainingError(f"{path}: source {', '.join(sorted(missing))} does not occur")
-        kept = tuple(r for r in rows if (not wanted or r.source in wanted) and (not classes or r.label in classes))
-        if not kept:
-            raise TrainingError(f"{path}: no row has one of the classes {', '.join(classes)}")
-        return kept
+        kept = [row for row in rows if not wanted or row.source in wanted]
+        absent = [name for name in classes if name not in {row.label for row in kept}]
+        if absent:
+            raise TrainingError(f"{path}: class {', '.join(absent)} does not occur")
+        asked = classes or tuple(row.label for row in kept if row.is_instrument)
+        return tuple(row for row in kept if row.label in {*asked, *settings.unknown})
 
     def embedded(path: Path, sources: str, classes: tuple[str, ...], what: str) -> Any:
         rows = chosen(path, sources, classes)
@@ -87,12 +93,11 @@ def run(args: argparse.Namespace) -> int:
                 each_window=args.each_window,
             )
         if result.silent:
-            names = ", ".join(str(r.path) for r in result.silent[:3])
-            log.print(f"{len(result.silent)} without sound left out: {names}{' ...' if len(result.silent) > 3 else ''}")
+            names = ", ".join(str(r.path) for r in result.silent[:3]) + " ..." * (len(result.silent) > 3)
+            log.print(f"{len(result.silent)} without sound left out: {names}", markup=False, soft_wrap=True)
         return result
 
-    wanted = (*settings.classes, *settings.unknown) if settings.classes else ()
-    query = embedded(args.queries, args.sources, wanted, "embedding queries")
+    query = embedded(args.queries, args.sources, settings.classes, "embedding queries")
     support = None
     if args.support_manifest is not None:
         support = embedded(args.support_manifest, args.support_sources, settings.classes, "embedding support")
@@ -110,6 +115,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _print_tables(result: dict[str, Any], engine: str) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -120,13 +126,15 @@ def _print_tables(result: dict[str, Any], engine: str) -> None:
     )
     if result["auroc_unknown"] is not None:
         console.print(f"unknown: AUROC {result['auroc_unknown']:.3f}")
-    console.print(f"engine: {engine}", highlight=False)
+    console.print(f"engine: {engine}", highlight=False, markup=False)
     table = Table("class", "right", "taken for")
     for label, right in result["per_class"].items():
         counts = result["confusion"][label]
         total = sum(counts.values())
         wrong = sorted(((n, other) for other, n in counts.items() if other != label), reverse=True)[:3]
         table.add_row(
-            label, f"{100 * right:.0f} %", ", ".join(f"{other} {100 * n / total:.0f} %" for n, other in wrong)
+            escape(label),
+            f"{100 * right:.0f} %",
+            escape(", ".join(f"{other} {100 * n / total:.0f} %" for n, other in wrong)),
         )
     console.print(table)

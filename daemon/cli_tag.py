@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--csv", action="store_true", help="file,channel,start_s,end_s,label,score")
     form.add_argument("--audacity", action="store_true", help="Audacity's label track; for one file of one channel")
     add_setting_arguments(
-        parser, "channels", "hop_ms", "engine", "support", "silence_dbfs", "unknown_threshold", "smoothing_ms", "hold_ms",
-        "release_ms", "top_k", "threads", "class_thresholds",
+        parser, "channels", "hop_ms", "engine", "support", "silence_dbfs", "unknown_threshold", "smoothing_ms",
+        "hold_ms", "release_ms", "top_k", "threads", "class_thresholds",
     )  # fmt: skip
 
 

@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 EPILOG = """\
-The folder of --out gets checkpoint.pt while training goes on (every 500 steps; --resume goes on from it), and at its end
-encoder.onnx (float32), encoder-int8.onnx and run.json. Either file can be named as the setting `engine`.
+The folder of --out gets checkpoint.pt while training goes on (every 500 steps; --resume goes on from it), and at
+its end encoder.onnx (float32), encoder-int8.onnx and run.json. Either ONNX file can be named as the setting `engine`.
 Interrupting (Ctrl-C) leaves a checkpoint.
 """
 
@@ -44,9 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from mird.training.recipe import read_recipe
 
     try:
-        import torch
-
-        from mird.training.run import finish, load_data, train
+        from mird.training.run import check_machine, check_start, finish, load_data, train
         from mird.training.trainer import StepReport
     except ModuleNotFoundError as error:
         raise TrainingError(f"training needs {error.name}; install it with: pip install 'mird[train]'") from None
@@ -54,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     if not recipe_file.suffix:
         recipe_file = shipped(f"recipes/{args.recipe}.toml")
     recipe = read_recipe(recipe_file)
-    torch.set_num_threads(args.threads)
+    check_machine(args.device, args.threads)
+    check_start(args.out, resume=args.resume)
     console = Console(stderr=True)
     interrupted = False
 
@@ -71,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
         data = load_data(args.manifests, args.rendered, recipe, args.cache or args.out / "cache", progress)
         for silent in data.silent:
-            console.print(f"left out, without sound: {silent.path}", highlight=False)
+            console.print(f"left out, without sound: {silent.path}", markup=False, highlight=False, soft_wrap=True)
 
         def on_step(report: StepReport) -> None:
             what = f"loss {report.loss:.3f} accuracy {report.accuracy:.3f}"
@@ -94,10 +93,9 @@ def run(args: argparse.Namespace) -> int:
             for number, handler in before:
                 signal.signal(number, handler)
     if interrupted:
-        console.print(f"stopped at step {trainer.step}; go on with --resume")
+        console.print(f"stopped at step {trainer.step}; go on with --resume", highlight=False)
         return 130
     card = finish(recipe, data, trainer, args.name or recipe_file.stem)
-    console.print(
-        f"{args.out}: {card.name}, fingerprint {card.fingerprint}, unknown below {card.unknown_threshold:.3f}"
-    )
+    done = f"{args.out}: {card.name}, fingerprint {card.fingerprint}, unknown below {card.unknown_threshold:.3f}"
+    console.print(done, markup=False, highlight=False, soft_wrap=True)
     return 0

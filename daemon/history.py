@@ -54,12 +54,12 @@ class History:
             self.n_samples += len(part)
 
     def push_gap(self, n: int) -> None:
-        """Put silence in the place of ``n`` lost samples; windows that would lie wholly in a long gap are passed over."""
+        """Put silence in the place of ``n`` lost samples; where that is more than a window, go on at the gap's end."""
         self._gaps.append((self.n_samples, self.n_samples + n))
         skipped = max(0, n - self._window)
         if skipped:
             self.n_samples += skipped
-            self.due = max(self.due, self.n_samples)
+            self.due = max(self.due, self.n_samples + self._window)
         self.push(np.zeros((n - skipped, len(self._samples)), np.float32))
 
     def skip_to_newest(self) -> int:

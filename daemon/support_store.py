@@ -1,7 +1,7 @@
 """SupportStore: every change of the support set, with the encoder at hand that its embeddings come from.
 
-The daemon's main thread and the command line use it. Whoever recognises reads :attr:`SupportStore.snapshot`, which is immutable and
-swapped whole after a change has reached the disk.
+The daemon's main thread and the command line use it. Whoever recognises reads :attr:`SupportStore.snapshot`, which is
+immutable and swapped whole after a change has reached the disk.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,13 +82,15 @@ class EncoderCard:
             raise EngineError(f"{where}: {what}; use an encoder that `mird train` exported")
         try:
             head = json.loads(metadata[HEAD_KEY])
-            gamma = _from_text(head["gamma"])
+            gamma, bias, threshold = _from_text(head["gamma"]), float(head["bias"]), float(metadata[THRESHOLD_KEY])
+            if not math.isfinite(bias) or not 0 <= threshold <= 1:
+                raise ValueError(f"bias {bias}, threshold {threshold}")
             return cls(
                 metadata[NAME_KEY],
                 FrontEnd.from_json(metadata[FRONT_END_KEY]),
                 metadata[FINGERPRINT_KEY],
-                Head(gamma, float(head["bias"])),
-                float(metadata[THRESHOLD_KEY]),
+                Head(gamma, bias),
+                threshold,
                 _from_text(metadata[BACKGROUND_KEY]).reshape(-1, len(gamma)),
             )
         except (KeyError, ValueError, TypeError, KernelError) as error:
@@ -99,7 +102,10 @@ def _to_text(values: NDArray[np.float32]) -> str:
 
 
 def _from_text(text: str) -> NDArray[np.float32]:
-    return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
+    values = np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ValueError("a weight is not finite")
+    return values
 
 
 class Encoder(Protocol):

@@ -29,16 +29,24 @@ class OnnxRuntimeEncoder:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's exceptions have no public common root
+        except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no public common root
             reason = str(error).splitlines()[0][:200]
             raise EngineError(f"{path}: is no encoder that ONNX Runtime can load: {reason}") from None
         self.card = EncoderCard.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
-        self._input = self._session.get_inputs()[0].name
+        wanted, given = self._session.get_inputs()[0], self._session.get_outputs()[0]
+        self._input, self._shape = wanted.name, tuple(wanted.shape[1:])
+        if given.shape[-1] != len(self.card.head.gamma):
+            raise EngineError(
+                f"{path}: gives {given.shape[-1]} numbers, its comparison has {len(self.card.head.gamma)} weights; "
+                "export the encoder again"
+            )
 
     def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-        if pictures.ndim != 4 or pictures.dtype != np.float32:
+        """See :class:`mird.kernels.encoder.Encoder`."""
+        if pictures.ndim != 4 or pictures.shape[1:] != self._shape or pictures.dtype != np.float32:
             raise ParameterError(
-                f"pictures have shape {pictures.shape} and type {pictures.dtype}; (n, channels, rows, columns) float32 is needed"
+                f"pictures of shape {pictures.shape} and type {pictures.dtype}: "
+                f"(n, {', '.join(map(str, self._shape))}) and float32 are needed"
             )
         embeddings: NDArray[np.float32] = self._session.run(None, {self._input: pictures})[0]
         return embeddings

@@ -6,6 +6,7 @@ Arrays in, numbers out; no sound, no networks. A clip is known by its number.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,10 +57,21 @@ def draw_episode(
     unknown: dict[str, Pool],
     way: int,
     shot: int,
+    *,
+    apart: bool = False,
 ) -> Episode:
-    """Draw one task: ``way`` classes, ``shot`` support clips and one query each, and as many unknown queries if there are any.
+    """Draw one task: ``way`` classes with ``shot`` support clips and one query each, and as many unknown queries.
 
-    Support clips come from different takes while there are enough, and none from the query's take.
+    Support clips come from different takes while there are enough, and none from the take of their class's query.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    support, query, unknown : dict of Pool by class
+        Where shots, queries, and queries of no class are drawn from; ``unknown`` may be empty.
+    way, shot : int > 0
+    apart : bool
+        Take none from the other queries' takes either, in classes that have enough others.
 
     Raises
     ------
@@ -69,43 +81,63 @@ def draw_episode(
     labels = sorted(set(support) & set(query))
     if len(labels) < way:
         raise TrainingError(
-            f"{way}-way needs {way} classes with support and queries, there are {len(labels)}: {', '.join(labels) or 'none'}"
+            f"{way}-way needs {way} classes with support and queries, "
+            f"there are {len(labels)}: {', '.join(labels) or 'none'}"
         )
     chosen = [labels[i] for i in rng.permutation(len(labels))[:way]]
-    shots, queries = [], []
+    shots, queries, asked, used = [], [], [], []
     for index, label in enumerate(chosen):
-        asked = query[label]
-        number = int(rng.integers(len(asked.clips)))
-        queries.append((int(asked.clips[number]), index))
-        shots.append(_draw_shots(rng, support[label], shot, asked.takes[number]))
+        pool = query[label]
+        number = int(rng.integers(len(pool.clips)))
+        queries.append((int(pool.clips[number]), index))
+        asked.append(pool.takes[number])
+        clips, takes = _draw_shots(rng, support[label], shot, {pool.takes[number]})
+        shots.append(clips)
+        used.append(takes)
     if unknown:
         strangers = sorted(unknown)
         for _ in range(way):
             pool = unknown[strangers[int(rng.integers(len(strangers)))]]
-            queries.append((int(rng.choice(pool.clips)), -1))
+            clip = int(rng.choice(pool.clips))
+            queries.append((clip, -1))
+            asked.append(pool.takes[int(np.flatnonzero(pool.clips == clip)[0])])
+    if apart:
+        avoided = set(asked)
+        for index, label in enumerate(chosen):
+            if used[index] & avoided and n_left(support[label], avoided) >= shot:
+                shots[index], _ = _draw_shots(rng, support[label], shot, avoided)
     return Episode(tuple(chosen), tuple(shots), tuple(queries))
 
 
-def _draw_shots(rng: np.random.Generator, pool: Pool, shot: int, query_take: str) -> NDArray[np.int64]:
+def n_left(pool: Pool, avoided: AbstractSet[str]) -> int:
+    """Clips of a pool beside those of some takes."""
+    return sum(take not in avoided for take in pool.takes)
+
+
+def _draw_shots(
+    rng: np.random.Generator, pool: Pool, shot: int, avoided: AbstractSet[str]
+) -> tuple[NDArray[np.int64], set[str]]:
+    """Shots of a class, and the takes that they are of."""
     by_take: dict[str, list[int]] = {}
     for clip, take in zip(pool.clips, pool.takes, strict=True):
-        if take != query_take:
+        if take not in avoided:
             by_take.setdefault(take, []).append(int(clip))
-    if sum(map(len, by_take.values())) < shot:
-        raise TrainingError(
-            f"class {pool.label!r} has too few clips for {shot} shots beside a query of another take; lower --shot or leave it out of --classes"
-        )
-    takes = [by_take[take] for take in sorted(by_take)]
+    if n_left(pool, avoided) < shot:
+        raise TrainingError(f"class {pool.label!r} has too few clips for {shot} shots beside a query of another take")
+    names = sorted(by_take)
+    takes = [by_take[name] for name in names]
     order = rng.permutation(len(takes))
     picked: list[int] = []
+    used: set[str] = set()
     depth = [rng.permutation(len(take)) for take in takes]
     layer = 0
     while len(picked) < shot:
         for index in order:
             if layer < len(takes[index]) and len(picked) < shot:
                 picked.append(takes[index][int(depth[index][layer])])
+                used.add(names[index])
         layer += 1
-    return np.array(picked)
+    return np.array(picked), used
 
 
 @dataclass

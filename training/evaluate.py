@@ -16,7 +16,7 @@ from mird.kernels.recognizer import Recognizer
 from mird.kernels.similarity import prototypes
 from mird.kernels.windows import choose_windows
 from mird.training.audio import fit_length, read_mono
-from mird.training.episodes import Pool, Tally, draw_episode, pools
+from mird.training.episodes import Pool, Tally, draw_episode, n_left, pools
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording
 
@@ -28,7 +28,21 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """One evaluation: ``way`` None means all classes; ``other_sources``: shots never share the query's source."""
+    """One evaluation.
+
+    Attributes
+    ----------
+    way : int >= 2 or None
+        Classes in an episode; None for all.
+    shot, episodes : int > 0
+    seed : int >= 0
+    classes : tuple of str
+        Classes that are drawn; empty for all instruments that have queries and support.
+    unknown : tuple of str
+        Classes that are asked and never in the support.
+    other_sources : bool
+        Shots never share the query's source, rather than its take.
+    """
 
     way: int | None
     shot: int
@@ -41,7 +55,16 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Recordings with their embeddings: ``vectors[i]``, shape (n_windows, n_dims), of ``recordings[i]``; the silent ones are left out."""
+    """Recordings with their embeddings.
+
+    Attributes
+    ----------
+    recordings : tuple of Recording
+    vectors : tuple of NDArray[float32], each of shape (n_windows, n_dims)
+        Unit vectors, in the order of ``recordings``.
+    silent : tuple of Recording
+        Those that hold no sound and have no vectors.
+    """
 
     recordings: tuple[Recording, ...]
     vectors: tuple[NDArray[np.float32], ...]
@@ -105,27 +128,42 @@ def evaluate(
     ------
     TrainingError
         If a named class does not occur, or classes or takes are too few.
+
+    Notes
+    -----
+    A clip's score is the mean of its windows' scores. Support never shares an original name (where the manifest gives
+    none: a file) with its class's query, nor with any other query of the episode while its class has enough others.
     """
     shared = support is None or support is query
     rows = list(query.recordings) + ([] if support is None or shared else list(support.recordings))
     vectors = list(query.vectors) + ([] if support is None or shared else list(support.vectors))
     n_query = len(query.recordings)
-    kept_apart = [row.source if settings.other_sources else row.take for row in rows]
+    apart_by = "source" if settings.other_sources else "take"
+    kept_apart = [
+        row.source if settings.other_sources else row.original_name or str(row.path.resolve()) for row in rows
+    ]
     queries = _pools(rows, kept_apart, range(n_query))
     shots = queries if shared else _pools(rows, kept_apart, range(n_query, len(rows)))
     strangers = _select(queries, settings.unknown, "unknown")
     both = sorted(label for label in set(queries) & set(shots) if not label.startswith("_"))
-    known = tuple(label for label in (settings.classes or both) if label not in settings.unknown)
+    known = tuple(label for label in dict.fromkeys(settings.classes or both) if label not in settings.unknown)
     queries, shots = _select(queries, known, "query"), _select(shots, known, "support")
+    few = [label for label in known if _fewest(shots[label], queries[label]) < settings.shot]
+    if few:
+        raise TrainingError(
+            f"class {', '.join(few)} has too few clips for {settings.shot} shots beside a query of another {apart_by}; "
+            "lower --shot or leave it out of --classes"
+        )
     way = settings.way or len(known)
     if way < 2:
         raise TrainingError(
-            f"at least 2 classes are needed in queries and support, there are {len(known)}: {', '.join(known) or 'none'}"
+            f"at least 2 classes are needed with queries and support, "
+            f"there are {len(known)}: {', '.join(known) or 'none'}"
         )
     rng = np.random.default_rng(settings.seed)
     tally = Tally()
     for _ in range(settings.episodes):
-        episode = draw_episode(rng, shots, queries, strangers, way, settings.shot)
+        episode = draw_episode(rng, shots, queries, strangers, way, settings.shot, apart=not settings.other_sources)
         clips = [np.concatenate([vectors[i] for i in chosen]) for chosen in episode.support]
         owner = np.repeat(np.arange(way), [len(c) for c in clips])
         classes = prototypes(episode.labels, np.concatenate(clips), owner)
@@ -139,13 +177,18 @@ def evaluate(
         "accuracy": tally.accuracy(),
         "ci95": list(tally.interval()),
         "per_class": tally.per_class(),
-        "confusion": tally.confusion,
+        "confusion": {label: dict(sorted(counts.items())) for label, counts in sorted(tally.confusion.items())},
         "auroc_unknown": tally.auroc_unknown(),
     }
 
 
 def _pools(rows: Sequence[Recording], kept_apart: Sequence[str], numbers: range) -> dict[str, Pool]:
     return pools(numbers, [rows[i].label for i in numbers], [kept_apart[i] for i in numbers])
+
+
+def _fewest(support: Pool, query: Pool) -> int:
+    """Support clips that the worst query leaves."""
+    return min(n_left(support, {take}) for take in set(query.takes))
 
 
 def _select(found: dict[str, Pool], labels: Sequence[str], what: str) -> dict[str, Pool]:

@@ -63,7 +63,7 @@ def export_onnx(network: UnitEncoder, card: EncoderCard, shape: Sequence[int], p
     Raises
     ------
     TrainingError
-        If the file cannot be written or does not compute what the network does.
+        If the file cannot be written.
     """
     network = network.cpu().eval()
     example = torch.rand(2, *shape)
@@ -95,6 +95,11 @@ def quantise(source: Path, pictures: NDArray[np.float32], card: EncoderCard, pat
         The float32 file.
     pictures : NDArray[float32], shape (n, channels, rows, columns), range [0, 1]
         A few hundred from the training pool.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be written.
     """
     with tempfile.TemporaryDirectory() as folder:
         prepared, result = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
@@ -113,7 +118,7 @@ def quantise(source: Path, pictures: NDArray[np.float32], card: EncoderCard, pat
 
 
 def write_card(model: onnx.ModelProto, card: EncoderCard, path: Path) -> None:
-    """Put a card's metadata into a model and write it: a new file, then renamed."""
+    """Put a card's metadata into a model and write it: a new file, then renamed; TrainingError if it cannot be."""
     del model.metadata_props[:]
     for key, value in card.to_metadata().items():
         model.metadata_props.add(key=key, value=value)

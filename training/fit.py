@@ -19,6 +19,9 @@ from mird.training.episodes import Pool, draw_episode
 
 Array = NDArray[np.float64]
 
+THRESHOLD_SHOTS = (1, 3, 5)
+"""Shots of the episodes that the threshold is fitted on, in turn."""
+
 
 @dataclass(frozen=True)
 class Whitening:
@@ -151,12 +154,13 @@ def fit_threshold(
     head: Head,
     background: NDArray[np.float32],
     way: int,
+    shots: Sequence[int] = THRESHOLD_SHOTS,
     n_episodes: int = 400,
 ) -> float:
     """The best P(same) at which as many known queries are refused as unknown ones are named, range (0, 1).
 
-    Unknown queries are other instruments as often as sounds that are no instruments: in each episode the instruments that are
-    not in its support set are strangers too.
+    Unknown queries come from ``strangers`` in one episode and from the instruments outside its support set in the next;
+    from ``strangers`` in all of them where there are no such instruments.
     """
     inside: list[float] = []
     outside: list[float] = []
@@ -165,7 +169,7 @@ def fit_threshold(
         order = rng.permutation(len(labels))
         left = {labels[i]: known[labels[i]] for i in order[:way]}
         others = {labels[i]: known[labels[i]] for i in order[way:]} if number % 2 and len(labels) > way else strangers
-        episode = draw_episode(rng, left, left, others, min(way, len(left)), (1, 3, 5)[number % 3])
+        episode = draw_episode(rng, left, left, others, min(way, len(left)), shots[number % len(shots)])
         owner = np.repeat(np.arange(len(episode.labels)), [len(s) for s in episode.support])
         classes = prototypes(episode.labels, embeddings[np.concatenate(episode.support)], owner)
         queries = embeddings[[clip for clip, _ in episode.queries]]

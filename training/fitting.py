@@ -1,6 +1,7 @@
 """From a trained encoder to a calibrated one: whitening, comparison, background and threshold.
 
-Whitening and comparison are fitted on training clips, scale, bias and threshold on the sources that the recipe holds out.
+Whitening and comparison are fitted on training clips; scale, bias and threshold on the sources that the recipe holds
+out.
 """
 
 from __future__ import annotations
@@ -18,18 +19,27 @@ from mird.kernels.scalogram import open_scalogram
 from mird.kernels.similarity import Head
 from mird.training.augment import augment, to_input
 from mird.training.episodes import Pool, pools
-from mird.training.fit import Whitening, calibrate, draw_comparisons, fit_gamma, fit_threshold, fit_whitening
+from mird.training.errors import TrainingError
+from mird.training.fit import (
+    THRESHOLD_SHOTS,
+    Whitening,
+    calibrate,
+    draw_comparisons,
+    fit_gamma,
+    fit_threshold,
+    fit_whitening,
+)
 from mird.training.manifest import Recording
+from mird.training.material import Material
 from mird.training.noises import made_noises
 from mird.training.pictures import CACHE_RANGE_DB
 from mird.training.recipe import Recipe
-from mird.training.trainer import Material
 
 EMBED_BATCH = 128
 FIT_EPISODES = 600
 MADE_NOISES = 12
 THRESHOLD_WAY = 16
-"""Classes of the episodes that the threshold is fitted on: between a handful of the user's own and the shipped forty."""
+"""Classes of the episodes that the threshold is fitted on: between a user's own handful and the shipped forty."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +88,34 @@ def fit_encoder(encoder: nn.Module, recipe: Recipe, material: Material, held_out
             vectors.append(asked)
             first += len(asked)
     threshold = fit_threshold(
-        rng, np.concatenate(vectors), known, strangers, head, background, min(THRESHOLD_WAY, len(known))
+        rng,
+        np.concatenate(vectors),
+        known,
+        strangers,
+        head,
+        background,
+        min(THRESHOLD_WAY, len(known)),
+        [n for n in THRESHOLD_SHOTS if n <= max(recipe.fit.shots)],
     )
     return Fitted(whitening, head, background, threshold)
+
+
+def check_enough(recipe: Recipe, material: Material, held_out: Material) -> None:
+    """Refuse, before hours of training, what could not be fitted afterwards.
+
+    Raises
+    ------
+    TrainingError
+        If fewer than two instruments have enough clips to train or to calibrate with.
+    """
+    n_shots = max(recipe.fit.shots)
+    for what, where in (("training", material), ("held-out", held_out)):
+        labels = sorted(_usable([r for r in where.recordings if r.is_instrument], n_shots))
+        if len(labels) < 2:
+            raise TrainingError(
+                f"two instruments need {n_shots + 1} {what} clips of different takes, for fit.shots of the recipe "
+                f"and a query; there are {len(labels)}: {', '.join(labels) or 'none'}"
+            )
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ augmentation can raise what a microphone would have raised. :func:`mird.training
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -50,6 +51,8 @@ def build_cache(
         Cache folder; files are keyed by front end, recordings, seed and settings.
     n_composed : int >= 0
         Composed windows per recording, beside the clean one.
+    seed : int >= 0
+    settings : ComposeSettings, optional
     progress : callable (done, total, what) or None
 
     Returns
@@ -62,7 +65,7 @@ def build_cache(
     Raises
     ------
     TrainingError
-        If a clip cannot be read or the cache cannot be written.
+        If a clip cannot be read, or the cache cannot be written or is damaged.
     """
     settings = settings or ComposeSettings()
     key = hashlib.sha256(repr((front_end.fingerprint(), n_composed, seed, asdict(settings))).encode())
@@ -72,7 +75,10 @@ def build_cache(
     target = folder / f"levels-{key.hexdigest()[:16]}.npy"
     flags = target.with_suffix(".sounding.npy")
     if target.exists() and flags.exists():
-        return np.load(target, mmap_mode="r"), np.load(flags)
+        try:
+            return np.load(target, mmap_mode="r"), np.load(flags)
+        except (OSError, ValueError, EOFError) as error:
+            raise TrainingError(f"{target}: damaged picture cache: {error}; remove it and try again") from None
     clips = []
     for number, recording in enumerate(recordings):
         clips.append(fit_length(read_mono(recording.path, front_end.rate_hz), front_end.window))
@@ -82,7 +88,10 @@ def build_cache(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _compute(recordings, clips, sounding, front_end, target, n_composed, seed, settings, progress)
-        np.save(flags, sounding)
+        partial = flags.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.save(file, sounding)
+        partial.replace(flags)
     except OSError as error:
         raise TrainingError(
             f"{folder}: cannot write the picture cache: {error.strerror}; choose another folder with --cache"
@@ -111,6 +120,9 @@ def _compute(
     instruments = [i for i, r in enumerate(recordings) if r.is_instrument and sounding[i]]
     partial = target.with_suffix(".partial")
     levels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+    # On a full disk this fails; writing to mapped memory that has no blocks would kill the process.
+    with partial.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
     for number, recording in enumerate(recordings):
         rng = np.random.default_rng((seed, number))
         windows = [clips[number]]
@@ -118,7 +130,7 @@ def _compute(
         # A handful of candidates is enough for one window; the draw differs for every window.
         for _ in range(n_composed if sounding[number] else 0):
             partners = [clips[i] for i in rng.choice(cell, min(len(cell), 6), replace=False)] if cell else []
-            backs = [clips[i] for i in rng.choice(instruments, 4)]
+            backs = [clips[i] for i in rng.choice(instruments, 4)] if instruments else []
             windows.append(compose(rng, clips[number], partners, backs, front_end.window, front_end.rate_hz, settings))
         magnitudes = transform(np.stack(windows))
         levels[number] = -CACHE_RANGE_DB

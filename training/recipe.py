@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from mird.kernels.errors import ParameterError
 from mird.kernels.frontend import FrontEnd
@@ -121,15 +121,25 @@ def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
             if not isinstance(value, dict):
                 raise TrainingError(f"{where}: {name} must be a table")
             built[name] = _build(hint, value, f"{where}: {name}")
-        elif isinstance(value, list):
-            built[name] = tuple(value)
-        elif hint is float and isinstance(value, int) and not isinstance(value, bool):
-            built[name] = float(value)
-        elif hint in (int, float, bool, str) and type(value) is not hint:
-            raise TrainingError(f"{where}: {name}={value!r} must be of type {hint.__name__}")
+        elif get_origin(hint) is tuple:
+            kinds = get_args(hint)
+            wanted = f"a list of {kinds[0].__name__}" + ("" if kinds[-1] is Ellipsis else f", {len(kinds)} of them")
+            if not isinstance(value, list) or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):
+                raise TrainingError(f"{where}: {name}={value!r} must be {wanted}")
+            built[name] = tuple(_plain(kinds[0], each, f"{where}: {name}") for each in value)
         else:
-            built[name] = value
+            built[name] = _plain(hint, value, f"{where}: {name}")
     try:
         return kind(**built)
     except (ParameterError, TypeError) as error:
         raise TrainingError(f"{where}: {error}") from None
+
+
+def _plain(kind: Any, value: Any, where: str) -> Any:
+    """A number, truth value or text of the kind that the recipe's class names; whole numbers do for float."""
+    if kind is float and type(value) is int:
+        return float(value)
+    wanted = kind if kind in (int, float, bool) else str
+    if type(value) is not wanted:
+        raise TrainingError(f"{where}={value!r} must be of type {wanted.__name__}")
+    return value

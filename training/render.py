@@ -31,9 +31,15 @@ Progress = Callable[[int, int, str], None]
 
 
 def render_clips(
-    soundfonts: Sequence[Path], folder: Path, *, seconds: int, seed: int, progress: Progress | None = None
+    soundfonts: Sequence[Path],
+    folder: Path,
+    *,
+    seconds: int,
+    seed: int,
+    programs: Sequence[Program] = PROGRAMS,
+    progress: Progress | None = None,
 ) -> Path:
-    """Play random phrases on every program of every soundfont and cut them into one-second clips.
+    """Play random phrases on programs of every soundfont and cut them into one-second clips.
 
     Parameters
     ----------
@@ -43,7 +49,8 @@ def render_clips(
         Gets ``manifest.csv`` and a FLAC file a clip.
     seconds : int > 0
         Seconds of playing for each preset: as many clips, less the quiet ones.
-    seed : int
+    seed : int >= 0
+    programs : sequence of Program
     progress : callable (done, total, what) or None
 
     Returns
@@ -54,13 +61,12 @@ def render_clips(
     Raises
     ------
     TrainingError
-        If FluidSynth or a soundfont is missing, or a preset cannot be played.
+        If FluidSynth or a soundfont is missing, a preset cannot be played, or a file cannot be written.
     """
     for soundfont in soundfonts:
-        if not soundfont.is_file():
-            raise TrainingError(f"{soundfont}: no such soundfont; Debian's fluid-soundfont-gm installs one")
+        check_soundfont(soundfont)
     rows = []
-    jobs = [(soundfont, program) for soundfont in soundfonts for program in PROGRAMS]
+    jobs = [(soundfont, program) for soundfont in soundfonts for program in programs]
     for number, (soundfont, program) in enumerate(jobs):
         rng = np.random.default_rng((seed, number))
         sound = play(random_phrases(rng, program, seconds), soundfont, reverberation=float(rng.uniform(0.0, 0.5)))
@@ -70,17 +76,38 @@ def render_clips(
             if np.abs(clip).max() < QUIET:
                 continue
             path = folder / source / f"{second:04d}.flac"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, clip / np.abs(clip).max() * 0.7, RATE_HZ, subtype="PCM_16")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, clip / np.abs(clip).max() * 0.7, RATE_HZ, subtype="PCM_16")
+            except (OSError, soundfile.LibsndfileError) as error:
+                raise TrainingError(f"{path}: cannot write the clip: {error}") from None
             rows.append((path.relative_to(folder), program.label, source))
         if progress:
             progress(number + 1, len(jobs), "playing soundfonts")
     manifest = folder / "manifest.csv"
-    with manifest.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(REQUIRED)
-        writer.writerows(rows)
+    try:
+        with manifest.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([REQUIRED, *rows])
+    except OSError as error:
+        raise TrainingError(f"{manifest}: cannot write the manifest: {error.strerror}") from None
     return manifest
+
+
+def check_soundfont(path: Path) -> None:
+    """Refuse what FluidSynth would silently play with its default soundfont in the place of.
+
+    Raises
+    ------
+    TrainingError
+        If the file is missing or no soundfont.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror}; Debian's fluid-soundfont-gm installs a soundfont") from None
+    if head[:4] != b"RIFF" or head[8:] != b"sfbk":
+        raise TrainingError(f"{path}: is no soundfont; an SF2 or SF3 file is needed")
 
 
 def play(score: mido.MidiFile, soundfont: Path, *, reverberation: float) -> NDArray[np.float32]:
@@ -94,6 +121,11 @@ def play(score: mido.MidiFile, soundfont: Path, *, reverberation: float) -> NDAr
     Returns
     -------
     NDArray[float32], shape (n,), at 44.1 kHz, mono
+
+    Raises
+    ------
+    TrainingError
+        If FluidSynth is missing, cannot play, or had to take another preset than the score's.
     """
     program = shutil.which("fluidsynth")
     if program is None:
@@ -101,31 +133,12 @@ def play(score: mido.MidiFile, soundfont: Path, *, reverberation: float) -> NDAr
     with tempfile.TemporaryDirectory() as folder:
         midi, wave = Path(folder) / "score.mid", Path(folder) / "score.wav"
         score.save(str(midi))
-        command = [
-            program,
-            "-ni",
-            "-q",
-            "-r",
-            str(RATE_HZ),
-            "-g",
-            "0.6",
-            "-o",
-            f"synth.reverb.active={int(reverberation > 0)}",
-        ]
-        command += [
-            "-o",
-            f"synth.reverb.level={reverberation:.2f}",
-            "-o",
-            "synth.chorus.active=0",
-            "-T",
-            "wav",
-            "-O",
-            "float",
-        ]
-        result = subprocess.run(
-            [*command, "-F", str(wave), str(soundfont), str(midi)], capture_output=True, text=True, check=False
-        )
-        if result.returncode or not wave.exists():
+        command = [program, "-ni", "-q", "-r", str(RATE_HZ), "-g", "0.6", "-T", "wav", "-O", "float", "-F", str(wave)]
+        command += ["-o", f"synth.reverb.active={int(reverberation > 0)}"]
+        command += ["-o", f"synth.reverb.level={reverberation:.2f}", "-o", "synth.chorus.active=0"]
+        command += [str(soundfont), str(midi)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode or not wave.exists() or "not found on channel" in result.stderr:
             reason = (result.stderr or result.stdout).strip().splitlines()[-1:] or ["no output"]
             raise TrainingError(f"fluidsynth could not play {soundfont}: {reason[0]}")
         samples, _ = soundfile.read(wave, dtype="float32", always_2d=True)

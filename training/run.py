@@ -19,11 +19,12 @@ from mird.kernels.encoder import EncoderCard, open_encoder
 from mird.training.augment import to_input
 from mird.training.errors import TrainingError
 from mird.training.export import UnitEncoder, export_onnx, quantise, weights_fingerprint
-from mird.training.fitting import fit_encoder
+from mird.training.fitting import check_enough, fit_encoder
 from mird.training.manifest import Recording, read_manifest, split_by_source
+from mird.training.material import Material, Part
 from mird.training.pictures import build_cache
 from mird.training.recipe import Recipe
-from mird.training.trainer import Material, Part, StepReport, Trainer
+from mird.training.trainer import StepReport, Trainer
 
 CALIBRATION_PICTURES = 512
 CHECKPOINT, FLOAT32, INT8, REPORT = "checkpoint.pt", "encoder.onnx", "encoder-int8.onnx", "run.json"
@@ -57,13 +58,18 @@ def load_data(
     Raises
     ------
     TrainingError
-        If a manifest or clip cannot be read, or nothing is left to train on.
+        If a manifest or clip cannot be read, a held-out source or class does not occur, or too little is left to train
+        on or to calibrate with.
     """
     options = recipe.data
     recordings = [row for path in manifests for row in read_manifest(path)]
     training, away = split_by_source(recordings, options.held_out_sources)
+    made = [row for path in rendered for row in read_manifest(path)]
+    absent = set(options.held_out_classes) - {row.label for row in (*recordings, *made)}
+    if absent:
+        raise TrainingError(f"held-out class {', '.join(sorted(absent))} does not occur in the manifests")
     training = tuple(r for r in training if r.label not in options.held_out_classes)
-    extra = [row for path in rendered for row in read_manifest(path) if row.label not in options.held_out_classes]
+    extra = [row for row in made if row.label not in options.held_out_classes]
     silent: list[Recording] = []
 
     def part(rows: Sequence[Recording], n_composed: int, weight: float, *, phrases: bool) -> Part:
@@ -82,7 +88,32 @@ def load_data(
         raise TrainingError("nothing is left to train on: every source or class is held out")
     material = Material(parts)
     held_out = Material([part(away, 0, 1.0, phrases=False)]) if away else material
+    check_enough(recipe, material, held_out)
     return Data(material, held_out, tuple(silent))
+
+
+def check_machine(device: str, n_threads: int) -> None:
+    """Set the number of threads that torch computes with, and try the device.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such device here, or ``n_threads`` is not positive.
+    """
+    if n_threads < 1:
+        raise TrainingError(f"--threads {n_threads}: must be at least 1")
+    torch.set_num_threads(n_threads)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise TrainingError(f"--device {device}: cannot be used here: {reason}") from None
+
+
+def check_start(folder: Path, *, resume: bool) -> None:
+    """Refuse to start anew in the folder of a run; TrainingError if it has a checkpoint and ``resume`` is not set."""
+    if not resume and (folder / CHECKPOINT).exists():
+        raise TrainingError(f"{folder / CHECKPOINT} exists; go on with --resume, or choose another --out folder")
 
 
 def train(
@@ -102,11 +133,10 @@ def train(
     TrainingError
         If the folder holds another run's checkpoint and ``resume`` is not set, or training cannot go on.
     """
+    check_start(folder, resume=resume)
     trainer = Trainer(recipe, data.material, folder, device)
     if resume:
         trainer.resume()
-    elif trainer.checkpoint.exists():
-        raise TrainingError(f"{trainer.checkpoint} exists; go on with --resume, or choose another --out folder")
     trainer.run(on_step, stop=stop)
     return trainer
 
@@ -149,7 +179,10 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
         "gamma_spread": float(np.std(fitted.head.gamma) / -np.mean(fitted.head.gamma)),
         "recipe": asdict(recipe),
     }
-    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    try:
+        (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise TrainingError(f"{folder / REPORT}: cannot write the report: {error.strerror}") from None
     return card
 
 

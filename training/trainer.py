@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,57 +22,10 @@ from torch.nn import functional
 
 from mird.training.augment import augment, to_input
 from mird.training.errors import TrainingError
-from mird.training.manifest import Recording
+from mird.training.material import Material
 from mird.training.networks import ResidualEncoder
 from mird.training.recipe import FitSettings, Recipe
 from mird.training.sampler import BalancedSampler
-
-
-@dataclass(frozen=True)
-class Part:
-    """Recordings of one manifest with their levels, none of them silent.
-
-    Attributes
-    ----------
-    recordings : tuple of Recording
-    levels : NDArray[float16], shape (n_recordings, 1 + n_composed, rows, columns)
-    weight : float > 0
-        How often its sources are drawn beside those of other parts.
-    """
-
-    recordings: tuple[Recording, ...]
-    levels: NDArray[np.float16]
-    weight: float = 1.0
-
-
-class Material:
-    """What a run trains on: clips are numbered through all parts.
-
-    Parameters
-    ----------
-    parts : sequence of Part
-    """
-
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self._parts = tuple(parts)
-        self.recordings = tuple(r for part in parts for r in part.recordings)
-        self.weights = tuple(part.weight for part in parts for _ in part.recordings)
-        self._first = np.cumsum([0, *(len(part.recordings) for part in parts)])
-
-    def draw(self, clips: NDArray[np.int64], composed_share: float, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Levels of clips, shape (n, rows, columns), each clean or, with probability ``composed_share``, composed."""
-        chosen = []
-        for clip in clips:
-            index = int(np.searchsorted(self._first, clip, side="right")) - 1
-            levels = self._parts[index].levels
-            n_composed = levels.shape[1] - 1
-            variant = int(rng.integers(1, n_composed + 1)) if n_composed and rng.random() < composed_share else 0
-            chosen.append(levels[clip - self._first[index], variant])
-        return np.stack(chosen).astype(np.float32)
-
-    def clean(self, clips: Sequence[int]) -> NDArray[np.float32]:
-        """Clean levels of clips, shape (n, rows, columns)."""
-        return self.draw(np.array(clips, np.int64), 0.0, np.random.default_rng(0))
 
 
 @dataclass(frozen=True)
@@ -160,7 +114,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If the loss is no longer finite; the last checkpoint is from before.
+            If the loss or its gradient is no longer finite; the last checkpoint is from before.
         """
         while self.step < self.recipe.optimiser.n_steps and not stop():
             on_step(self._one_step())
@@ -182,11 +136,11 @@ class Trainer:
         logits = self.classifier(embedded.float(), y)
         loss = functional.cross_entropy(logits, y)
         if not math.isfinite(loss.item()):
-            raise TrainingError(
-                f"loss is {loss.item()} at step {self.step}; lower optimiser.rate={options.rate} and resume from {self.checkpoint}"
-            )
+            raise self._diverged(f"loss is {loss.item()}")
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.encoder.parameters(), options.clip_norm)
+        length = nn.utils.clip_grad_norm_(self.encoder.parameters(), options.clip_norm).item()
+        if not math.isfinite(length):
+            raise self._diverged(f"length of the gradient is {length}")
         self._optimiser.step()
         self.averaged.update_parameters(self.encoder)
         self.step += 1
@@ -195,6 +149,13 @@ class Trainer:
         self._loss += weight * (loss.item() - self._loss)
         self._accuracy += weight * (right - self._accuracy)
         return StepReport(self.step, self._loss, self._accuracy, rate)
+
+    def _diverged(self, what: str) -> TrainingError:
+        """The error for a step that would spoil the weights; it is raised before they change."""
+        advice = f"lower optimiser.rate={self.recipe.optimiser.rate}"
+        if self.checkpoint.exists():
+            return TrainingError(f"{what} at step {self.step}; {advice} and go on from {self.checkpoint} with --resume")
+        return TrainingError(f"{what} at step {self.step}, before the first checkpoint; {advice} and start again")
 
     def _pictures(self, clips: NDArray[np.int64]) -> Tensor:
         levels = torch.from_numpy(self._material.draw(clips, self.recipe.data.composed_share, self._sampler.rng))
@@ -258,15 +219,19 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If the checkpoint is damaged or of another recipe.
+            If the checkpoint is damaged, of other classes, or of a recipe that differs in more than the learning rate
+            and what is fitted after training.
         """
         if not self.checkpoint.exists():
             return False
         try:
             state = torch.load(self.checkpoint, map_location=self._device, weights_only=True)
-        except Exception as error:  # torch raises many kinds for a damaged file
-            raise TrainingError(f"{self.checkpoint}: damaged checkpoint: {error}; remove it to start again") from None
-        if state["recipe"] != self._identity() or state["classes"] != list(self._sampler.classes):
+            same = _but_for_rate(state["recipe"]) == _but_for_rate(self._identity())
+            same = same and state["classes"] == list(self._sampler.classes)
+        except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
+            reason = (str(error).splitlines() or [repr(error)])[0][:200]
+            raise TrainingError(f"{self.checkpoint}: damaged checkpoint: {reason}; remove it to start again") from None
+        if not same:
             raise TrainingError(
                 f"{self.checkpoint}: is of another recipe or other data; choose another --out folder or remove it"
             )
@@ -280,6 +245,11 @@ class Trainer:
         torch.set_rng_state(state["torch"].cpu())
         self._loss, self._accuracy = state["running"]
         return True
+
+
+def _but_for_rate(recipe: str) -> str:
+    """A recipe's text without the learning rate, which may be lowered to get over a run that diverged."""
+    return re.sub(r"\brate=[^,)]*", "rate", recipe)
 
 
 def _schedule(done: float, warm_up: float) -> float:
