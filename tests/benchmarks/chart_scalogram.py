@@ -7,7 +7,6 @@ import math
 import sys
 from pathlib import Path
 from typing import Any
-from typing import Any
 from xml.sax.saxutils import escape
 
 RESULTS = Path(__file__).with_name("results")
