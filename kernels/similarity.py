@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from mird.kernels.errors import ParameterError
 
@@ -118,6 +119,6 @@ def class_logits(
 
 
 def probabilities(odds: NDArray[np.float32]) -> NDArray[np.float32]:
-    """P(same) of logits, same shape, range [0, 1]."""
-    scores: NDArray[np.float32] = (0.5 * (1.0 + np.tanh(0.5 * odds))).astype(np.float32)
+    """P(same) of logits, same shape, range [0, 1]; unlike classes stay in their order, however small the numbers."""
+    scores: NDArray[np.float32] = expit(odds)
     return scores

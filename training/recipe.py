@@ -13,6 +13,38 @@ from mird.training.augment import AugmentSettings
 from mird.training.compose import ComposeSettings
 from mird.training.errors import TrainingError
 
+SHARES = {
+    "composed_share",
+    "average",
+    "shrinkage",
+    "phrase",
+    "chord",
+    "room",
+    "background",
+    "share",
+    "cut",
+    "noise",
+    "mask",
+}
+"""Keys whose value lies in [0, 1]."""
+
+LEAST = {
+    "seed": 0,
+    "width": 1,
+    "n_dims": 1,
+    "n_composed": 0,
+    "n_composed_rendered": 0,
+    "n_steps": 1,
+    "n_classes": 2,
+    "n_per_class": 1,
+    "transpose": 0,
+    "delay": 0,
+    "advance": 0,
+    "way": 2,
+    "shots": 1,
+}
+"""Least value, or least of several, by key."""
+
 
 @dataclass(frozen=True)
 class NetworkSettings:
@@ -96,7 +128,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises
     ------
     TrainingError
-        If the file is missing, is no TOML, or a key is unknown or of the wrong type.
+        If the file is missing, is no TOML, or a key is unknown, of the wrong type or out of range.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -105,6 +137,12 @@ def read_recipe(path: Path) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"{path}: is not TOML: {error}") from None
     recipe: Recipe = _build(Recipe, values, str(path))
+    front_end = recipe.front_end
+    if (front_end.magnitude, front_end.colour, front_end.n_rows) != ("db", "grey", 0):
+        raise TrainingError(
+            f"{path}: front_end: training needs magnitude='db', colour='grey' and n_rows=0, not "
+            f"{front_end.magnitude!r}, {front_end.colour!r} and {front_end.n_rows}"
+        )
     return recipe
 
 
@@ -129,10 +167,21 @@ def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
             built[name] = tuple(_plain(kinds[0], each, f"{where}: {name}") for each in value)
         else:
             built[name] = _plain(hint, value, f"{where}: {name}")
+        _check_range(name, built[name], where)
     try:
         return kind(**built)
     except (ParameterError, TypeError) as error:
         raise TrainingError(f"{where}: {error}") from None
+
+
+def _check_range(name: str, value: Any, where: str) -> None:
+    if name in SHARES and not 0 <= value <= 1:
+        raise TrainingError(f"{where}: {name}={value!r} must be between 0 and 1")
+    values = value if isinstance(value, tuple) else (value,)
+    if name in LEAST and (not values or min(values) < LEAST[name]):
+        raise TrainingError(f"{where}: {name}={value!r} must be at least {LEAST[name]}")
+    if name == "warm_up" and not 0 <= value < 1:
+        raise TrainingError(f"{where}: {name}={value!r} must be at least 0 and less than 1")
 
 
 def _plain(kind: Any, value: Any, where: str) -> Any:

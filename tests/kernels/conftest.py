@@ -1,17 +1,29 @@
-"""A reference scalogram, from the formulas and at full length in float64, and the sounds it is compared on."""
+"""A reference scalogram, from the formulas and at full length in float64, the sounds it is compared on; an encoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+import onnx
 import pytest
 import scipy.fft
 from numpy.typing import NDArray
 
+from mird.kernels.encoder import EncoderCard
 from mird.kernels.frontend import FrontEnd
+from mird.kernels.similarity import Head
 
 Array = NDArray[np.float64]
 Reference = Callable[[Array, FrontEnd], Array]
+
+
+class WriteEncoder(Protocol):
+    """As `write_encoder`."""
+
+    def __call__(self, path: Path, metadata: Mapping[str, str], n_dims: int = 16) -> None: ...
+
 
 RATE_HZ = 44_100
 GAMMA, BETA = 3.0, 20.0
@@ -46,6 +58,62 @@ def column_means(values: Array, n_columns: int) -> Array:
     at_edges = total[..., whole] + (edges - whole) * values[..., whole]
     means: Array = np.diff(at_edges, axis=-1) / (n / n_columns)
     return means
+
+
+SMALL = FrontEnd(rate_hz=16_000, window=8_000, n_scales=40, n_columns=24)
+
+
+def write_encoder(path: Path, metadata: Mapping[str, str], n_dims: int = 16) -> None:
+    """A linear encoder with fixed weights for the pictures of `SMALL`, whose embeddings are of length one."""
+    rows, columns = SMALL.n_scales, SMALL.n_columns
+    weights = np.random.default_rng(5).standard_normal((rows * columns, n_dims)).astype(np.float32)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Flatten", ["pictures"], ["flat"]),
+            onnx.helper.make_node("Gemm", ["flat", "weights", "bias"], ["projected"]),
+            onnx.helper.make_node("ReduceL2", ["projected"], ["length"], axes=[1], keepdims=1),
+            onnx.helper.make_node("Div", ["projected", "length"], ["embeddings"]),
+        ],
+        "linear",
+        [onnx.helper.make_tensor_value_info("pictures", onnx.TensorProto.FLOAT, ["n", 1, rows, columns])],
+        [onnx.helper.make_tensor_value_info("embeddings", onnx.TensorProto.FLOAT, ["n", n_dims])],
+        [
+            onnx.numpy_helper.from_array(weights, "weights"),
+            onnx.numpy_helper.from_array(np.ones(n_dims, np.float32), "bias"),
+        ],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.save(model, path)
+
+
+@pytest.fixture(scope="session")
+def card() -> EncoderCard:
+    """The card of `encoder_file`."""
+    rng = np.random.default_rng(6)
+    background = rng.standard_normal((3, 16)).astype(np.float32)
+    return EncoderCard(
+        name="linear float32",
+        front_end=SMALL,
+        fingerprint="0123456789abcdef",
+        head=Head(-rng.uniform(0.5, 1.5, 16).astype(np.float32), 3.25),
+        unknown_threshold=0.4375,
+        background=background / np.linalg.norm(background, axis=1, keepdims=True),
+    )
+
+
+@pytest.fixture(scope="session")
+def encoder_file(card: EncoderCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small encoder."""
+    path = tmp_path_factory.mktemp("encoder") / "linear.onnx"
+    write_encoder(path, card.to_metadata())
+    return path
+
+
+@pytest.fixture(scope="session")
+def write() -> WriteEncoder:
+    """What writes encoders, for those with something wrong."""
+    return write_encoder
 
 
 @pytest.fixture(scope="session")

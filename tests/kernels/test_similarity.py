@@ -1,0 +1,100 @@
+"""Comparison of embeddings: prototypes, the weighted L1, the background, probabilities."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mird.kernels.errors import ParameterError
+from mird.kernels.similarity import Head, class_logits, logits, probabilities, prototypes
+
+N_DIMS = 32
+Vectors = NDArray[np.float32]
+
+NO_BACKGROUND = np.zeros((0, N_DIMS), np.float32)
+
+
+def units(seed: int, n: int) -> Vectors:
+    vectors = np.random.default_rng(seed).standard_normal((n, N_DIMS)).astype(np.float32)
+    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
+
+
+@pytest.fixture
+def head() -> Head:
+    return Head(-np.random.default_rng(1).uniform(0.5, 1.5, N_DIMS).astype(np.float32), 4.0)
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 300])
+def test_equals_float64_brute_force(head: Head, n_classes: int) -> None:
+    rng = np.random.default_rng(n_classes)
+    shots, queries = units(2, 3 * n_classes), units(3, 5)
+    owner = rng.permutation(np.repeat(np.arange(n_classes), 3))
+    names = tuple(map(str, range(n_classes)))
+    found = probabilities(logits(queries, prototypes(names, shots, owner).vectors, head))
+    assert found.shape == (5, n_classes)
+    assert found.dtype == np.float32
+    for q, query in enumerate(queries.astype(np.float64)):
+        for k in range(n_classes):
+            mean = shots[owner == k].astype(np.float64).sum(axis=0)
+            mean /= np.linalg.norm(mean)
+            odds = sum(float(g) * abs(a - b) for g, a, b in zip(head.gamma, query, mean, strict=True)) + head.bias
+            assert found[q, k] == pytest.approx(1 / (1 + np.exp(-odds)), abs=2e-6)
+
+
+def test_probabilities_are_between_zero_and_one(head: Head) -> None:
+    found = probabilities(logits(units(4, 50), units(5, 20), head))
+    assert (found > 0).all()
+    assert (found < 1).all()
+
+
+def test_unlikely_classes_keep_their_order() -> None:
+    """Where every class is far away, float32 must not make them equal."""
+    found = probabilities(np.array([[-16.0, -20.0, -30.0, -60.0]], np.float32))
+    assert (np.diff(found[0]) < 0).all()
+    assert found[0, 1] == pytest.approx(np.exp(-20.0), rel=1e-5)
+
+
+def test_own_shot_scores_highest(head: Head) -> None:
+    shots = units(6, 12)
+    support = prototypes(tuple("abcdefghijkl"), shots, np.arange(12))
+    scores = probabilities(logits(shots, support.vectors, head))
+    np.testing.assert_array_equal(scores.argmax(axis=1), np.arange(12))
+    np.testing.assert_allclose(scores.diagonal(), 1 / (1 + np.exp(-head.bias)), rtol=1e-4)
+
+
+def test_prototypes_are_unit_vectors_in_the_order_of_the_names(head: Head) -> None:
+    shots = units(7, 5)
+    support = prototypes(("b", "a"), shots, np.array([0, 1, 1, 1, 0]))
+    assert support.names == ("b", "a")
+    np.testing.assert_allclose(np.linalg.norm(support.vectors, axis=1), 1.0, rtol=1e-6)
+    wanted = shots[[0, 4]].sum(axis=0)
+    np.testing.assert_allclose(support.vectors[0], wanted / np.linalg.norm(wanted), rtol=1e-5)
+
+
+def test_class_without_shots_is_refused() -> None:
+    with pytest.raises(ParameterError, match="'viola' has no shot"):
+        prototypes(("cello", "viola"), units(8, 2), np.array([0, 0]))
+
+
+def test_no_classes_give_no_scores(head: Head) -> None:
+    support = prototypes((), NO_BACKGROUND, np.zeros(0, np.intp))
+    assert logits(units(9, 3), support.vectors, head).shape == (3, 0)
+
+
+@pytest.mark.parametrize(("queries", "vectors"), [(N_DIMS - 1, N_DIMS), (N_DIMS, N_DIMS + 1)])
+def test_embeddings_of_another_encoder_are_refused(head: Head, queries: int, vectors: int) -> None:
+    with pytest.raises(ParameterError, match=f"{queries} and {vectors} numbers do not fit a head of {N_DIMS}"):
+        logits(np.ones((1, queries), np.float32), np.ones((1, vectors), np.float32), head)
+
+
+def test_background_lowers_only_what_is_less_alike_and_keeps_the_order(head: Head) -> None:
+    queries, classes, background = units(10, 40), units(11, 6), units(12, 4)
+    alone = logits(queries, classes, head)
+    against = class_logits(queries, classes, head, background)
+    nearest = logits(queries, background, head).max(axis=1, keepdims=True)
+    np.testing.assert_array_equal(against[alone >= nearest], alone[alone >= nearest])
+    behind = alone < nearest
+    assert behind.any()
+    np.testing.assert_allclose(against[behind], (alone - (nearest - alone))[behind], rtol=1e-5)
+    np.testing.assert_array_equal(np.argsort(against, axis=1), np.argsort(alone, axis=1))
+    np.testing.assert_array_equal(class_logits(queries, classes, head, NO_BACKGROUND), alone)
