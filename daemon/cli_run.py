@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(stream=sys.stderr, level=level, format="mird: %(levelname)s: %(message)s")
 
     spec = source_spec(settings)
+    capture = open_capture(spec)
     encoder = open_engine(settings)
     store = open_store(settings, encoder)
-    capture = open_capture(spec)
     with Publisher(settings.publish) as publisher:
         daemon = Daemon(
             settings,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from mird.kernels.errors import ParameterError
 
@@ -64,7 +63,10 @@ class Morse:
         far = self.peak
         while excess(far) > 0:
             far = far * 1.5 if upper else far / 1.5
-        return float(brentq(excess, *sorted((self.peak, far)), xtol=1e-14))
+        near = self.peak
+        while (middle := 0.5 * (near + far)) not in (near, far):  # scipy.optimize would take longer to be imported
+            near, far = (middle, far) if excess(middle) > 0 else (near, middle)
+        return middle
 
     def scales(self, window: int, voices: int) -> NDArray[np.float64]:
         """Scales s0 2^(k / voices), finest first, that a window of ``window`` samples resolves.
