@@ -1,6 +1,8 @@
 """The scalogram of every back end against the formulas, its properties, and bad input."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +67,17 @@ def test_every_sound_agrees_with_the_full_length_transform(
     assert got.shape == wanted.shape == (151, 224)
     assert relative(got, wanted) <= 1e-3
     assert np.abs(got - wanted).max() <= 0.01 * wanted.max()
+
+
+def test_the_reference_itself_agrees_with_ssqueezepy(reference: Reference) -> None:
+    # The figures are its own, for the same sound; `tests/benchmarks/peer_values.py` wrote them.
+    stored = json.loads((Path(__file__).parents[1] / "benchmarks" / "results" / "peer_values.json").read_text())
+    wanted = np.array(stored["ssqueezepy magnitudes, rows 0 12 40 60 90, samples 0 100 4096 8191"])
+    front_end = FrontEnd(window=8_192, n_scales=0, n_columns=8_192)
+    t = np.arange(8_192)
+    samples = np.cos(1.5e-4 * t * t) + 0.3 * np.sin(0.05 * t) + 0.1 * (t % 700 < 5)
+    exact = reference(samples, front_end)
+    assert np.abs(exact[[0, 12, 40, 60, 90]][:, [0, 100, 4096, 8191]] - wanted).max() < 1e-12
 
 
 def test_the_default_picture_agrees_in_decibels(sounds: dict[str, Array], reference: Reference) -> None:
