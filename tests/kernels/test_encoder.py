@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import onnx
@@ -100,14 +101,14 @@ def test_card_without_background(
 def test_pictures_of_another_kind_are_refused(
     opened_by: Open, encoder_file: Path, pictures: NDArray[np.float32], change: str
 ) -> None:
-    wrong: NDArray[np.floating] = {
+    wrong: dict[str, Any] = {
         "type": pictures.astype(np.float64),
         "axes": pictures[:, 0],
         "rows": pictures[:, :, :-1],
         "channels": np.repeat(pictures, 3, axis=1),
-    }[change]
+    }
     with pytest.raises(ParameterError, match=r"\(n, 1, 40, 24\) and float32 are needed"):
-        opened_by(encoder_file)(wrong)  # type: ignore[arg-type]
+        opened_by(encoder_file)(wrong[change])
 
 
 def test_missing_file(opened_by: Open, tmp_path: Path) -> None:

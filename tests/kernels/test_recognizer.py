@@ -63,7 +63,7 @@ def test_silence_gives_finite_unit_vectors(recognizer: Recognizer) -> None:
 
 
 def test_level_does_not_matter(recognizer: Recognizer, windows: NDArray[np.float32]) -> None:
-    loud, soft = recognizer.embed(windows), recognizer.embed(windows / 64)
+    loud, soft = recognizer.embed(windows), recognizer.embed(windows * np.float32(1 / 64))
     assert ((loud * soft).sum(axis=1) > 0.99).all()
 
 

@@ -1,0 +1,92 @@
+"""A small orchestra that is made by formula: six instruments, two rooms, and a manifest of it."""
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from mird.kernels.frontend import FrontEnd
+from mird.training.manifest import Recording, read_manifest
+
+RATE_HZ = 16_000
+WINDOW = 8_000
+FRONT_END = FrontEnd(rate_hz=RATE_HZ, window=WINDOW, n_scales=48, n_columns=32)
+
+INSTRUMENTS = {"bell": (1, 7), "flute": (1, 1), "horn": (3, 2), "oboe": (8, 1), "pluck": (6, 6), "reed": (9, 2)}
+"""Partials, and decay per second."""
+
+N_TAKES = 6
+
+Wave = NDArray[np.float32]
+WriteManifest = Callable[[Path, Iterable[Sequence[object]]], Path]
+
+
+def note(label: str, take: int, source: str, seconds: float = WINDOW / RATE_HZ, rate_hz: int = RATE_HZ) -> Wave:
+    """One note: the class decides the partials and the decay, the take the pitch, the source the colour of the room."""
+    n_partials, decay = INSTRUMENTS[label]
+    rng = np.random.default_rng([take, *source.encode()])
+    t = np.arange(round(seconds * rate_hz)) / rate_hz
+    f0 = 180.0 * 2 ** (take / 7)
+    odd = 2 if label in ("reed", "bell") else 1
+    tone = np.zeros_like(t)
+    for k in range(n_partials):
+        colour = 0.7 if source == "attic" else 1.0
+        tone += colour**k / (k + 1) * np.sin(2 * np.pi * f0 * (odd * k + 1) * t + rng.uniform(0, 6.3))
+    tone *= np.exp(-decay * t) * np.minimum(t / 0.01, 1.0)
+    tone += 0.002 * rng.standard_normal(len(t))
+    wave: Wave = (0.4 * tone / np.abs(tone).max()).astype(np.float32)
+    return wave
+
+
+def write_manifest(path: Path, rows: Iterable[Sequence[object]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def write() -> WriteManifest:
+    """What writes a manifest: a row of columns, then a row a clip."""
+    return write_manifest
+
+
+@pytest.fixture(scope="session")
+def play() -> Callable[..., Wave]:
+    """What plays notes."""
+    return note
+
+
+@pytest.fixture(scope="session")
+def front_end() -> FrontEnd:
+    """A small front end."""
+    return FRONT_END
+
+
+@pytest.fixture(scope="session")
+def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of six instruments in two rooms, six takes of each, and of eight hisses."""
+    folder = tmp_path_factory.mktemp("orchestra")
+    rows: list[Sequence[object]] = [("path", "class", "source", "remark", "original_name")]
+    for label in INSTRUMENTS:
+        for source in ("hall", "attic"):
+            for take in range(N_TAKES):
+                path = folder / source / f"{label}-{take}.flac"
+                path.parent.mkdir(exist_ok=True)
+                soundfile.write(path, note(label, take, source), RATE_HZ)
+                rows.append((path.relative_to(folder), label, source, "", f"{source} {label} take {take}"))
+    (folder / "noise").mkdir()
+    rng = np.random.default_rng(9)
+    for take in range(8):
+        soundfile.write(folder / "noise" / f"{take}.flac", 0.1 * rng.standard_normal(WINDOW), RATE_HZ)
+        rows.append((f"noise/{take}.flac", "_hiss", "noise", "", ""))
+    return write_manifest(folder / "manifest.csv", rows)
+
+
+@pytest.fixture(scope="session")
+def recordings_of_orchestra(orchestra: Path) -> tuple[Recording, ...]:
+    """The rows of the orchestra's manifest."""
+    return read_manifest(orchestra)
