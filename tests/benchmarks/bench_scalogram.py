@@ -159,10 +159,14 @@ def measure(n_threads: int, n_rounds: int) -> dict[str, Any]:
                 transform(windows)
                 spent_n[name].append(elapsed_ms(transform, windows) / n)
         channels[str(n)] = {name: round(median(spent), 3) for name, spent in spent_n.items()}
+    least = {name: min(spent) for name, spent in times.items()}
     return {
         "n_threads": n_threads,
         "median_ms": {name: round(median(spent), 2) for name, spent in times.items()},
-        "least_ms": {name: round(min(spent), 2) for name, spent in times.items()},
+        "least_ms": {name: round(ms, 2) for name, ms in least.items()},
+        "times_faster_at_best": {
+            peer: {name: round(least[peer] / least[f"mird {name}"], 1) for name in ours} for peer in peers
+        },
         "times_faster": {peer: {name: round(median(r), 1) for name, r in of.items()} for peer, of in ratios.items()},
         "ms_per_channel": channels,
         "missing": missing,
@@ -208,8 +212,9 @@ def main() -> None:
         runs.append(run)
         print(f"{n_threads} thread(s)" + (f", missing: {run['missing']}" if run["missing"] else ""))
         for name, ms in sorted(run["median_ms"].items(), key=lambda item: -item[1]):
-            times = ", ".join(f"{times} x {own}" for own, times in run["times_faster"].get(name, {}).items())
-            print(f"  {name:32s} {ms:8.2f} ms   {times}")
+            middle, best = (run[key].get(name, {}) for key in ("times_faster", "times_faster_at_best"))
+            ratios = ", ".join(f"{middle[own]} x {own} ({best[own]} at best)" for own in middle)
+            print(f"  {name:32s} {ms:8.2f} ms, at best {run['least_ms'][name]:8.2f}   {ratios}")
         for n, per_channel in run["ms_per_channel"].items():
             print(f"  {n:>2s} channels, ms each: {per_channel}")
     options.out.parent.mkdir(exist_ok=True)
