@@ -109,6 +109,17 @@ class User:
         )
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Start a command; the caller waits for its end."""
+        return subprocess.Popen(
+            [PROGRAM, *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     @contextmanager
     def daemon(self, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
         """``mird run --quiet`` in the background; at the end it is told to stop, and must do so in order."""
@@ -197,3 +208,9 @@ def lasting_user() -> Iterator[User]:
 def demonstration() -> Demonstration:
     """The recording that mird ships."""
     return Demonstration()
+
+
+@pytest.fixture(scope="session")
+def program() -> str:
+    """The installed command."""
+    return str(PROGRAM)

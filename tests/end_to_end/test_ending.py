@@ -1,0 +1,200 @@
+"""How a daemon ends: by signals, by request, at the end of a recording, and on a terminal."""
+
+import fcntl
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mird.clients.control import ControlClient
+
+if TYPE_CHECKING:
+    from tests.conftest import NullSink
+    from tests.end_to_end.conftest import Demonstration, Listener, User
+
+pytestmark = pytest.mark.system
+
+ENDS_WITHIN_S = 2.0
+
+
+def is_event(kind: str, **values: object) -> Any:
+    return lambda message: message["kind"] == "event" and message["event"] == kind and values.items() <= message.items()
+
+
+def ends(process: subprocess.Popen[bytes], began_s: float) -> int:
+    """The exit status, within the time; the best that a busy machine can do is noted by the caller."""
+    status = process.wait(30)
+    assert time.monotonic() - began_s < ENDS_WITHIN_S
+    return status
+
+
+def assert_said_goodbye(listener: "Listener", start: dict[str, Any]) -> None:
+    end = listener.first(is_event("end", event_id=start["event_id"]))
+    assert end["sample_end"] > start["sample_start"]
+    last = listener.first(lambda message: message["kind"] == "state" and message["state"] == "ENDED")
+    assert last["detail"] == "mird was told to stop"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_running_events_and_the_daemon(
+    user: "User", demonstration: "Demonstration", number: signal.Signals
+) -> None:
+    with (
+        user.daemon("--source", f"file:{demonstration.path}", "--loop") as process,
+        user.listening("event") as listener,
+    ):
+        start = listener.first(is_event("start"))
+        began_s = time.monotonic()
+        process.send_signal(number)
+        assert ends(process, began_s) == 0
+        assert_said_goodbye(listener, start)
+    assert not list((user.folder / "runtime" / "mird").iterdir()), "its socket is gone"
+    assert not (user.folder / "publish").exists()
+
+
+def test_a_request_ends_it_too(user: "User", demonstration: "Demonstration") -> None:
+    with (
+        user.daemon("--source", f"file:{demonstration.path}", "--loop", "--fast") as process,
+        user.listening("event") as listener,
+    ):
+        start = listener.first(is_event("start"))
+        with ControlClient(user.control) as daemon:
+            status = daemon.request("status")
+            assert status["state"] == "LIVE"
+            assert status["publish"] == user.publish
+            began_s = time.monotonic()
+            assert daemon.request("stop") == {}
+        assert ends(process, began_s) == 0
+        assert_said_goodbye(listener, start)
+
+
+def test_a_daemon_that_was_killed_leaves_nothing_in_the_way(user: "User", demonstration: "Demonstration") -> None:
+    source = ("--source", f"file:{demonstration.path}", "--loop")
+    process = user.start("run", "--quiet", *source)
+    with user.listening():
+        process.kill()
+        process.communicate()
+    with user.daemon(*source), user.listening() as listener:
+        listener.first(lambda message: message["kind"] == "state" and message["state"] == "LIVE")
+
+
+def test_without_a_terminal_the_demonstration_is_played_once(user: "User", demonstration: "Demonstration") -> None:
+    """``make run </dev/null``, but for the pace."""
+    done = user.run("run", "--or-demo", "--fast")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    heard = lines[lines.index("Heard in 30.0 s of sound:") + 1 :]
+    labels = {re.split(r" {2,}", line.strip())[0] for line in heard}
+    assert len(labels & {label for _, _, label in demonstration.spans}) >= 4
+    assert any("LIVE" in line for line in lines)
+    assert "Traceback" not in done.stderr
+
+
+class Terminal:
+    """A terminal of 100 columns and 30 rows, and a command in the foreground of it."""
+
+    def __init__(self, user: "User", *arguments: str) -> None:
+        self._master, self._slave = os.openpty()
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.modes = termios.tcgetattr(self._slave)
+        self.written = b""
+        self.process = subprocess.Popen(
+            ["setsid", "--ctty", *arguments],
+            env=user.environment | {"TERM": "xterm-256color", "COLUMNS": "", "LINES": ""},
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
+        )
+
+    def await_text(self, wanted: bytes, timeout_s: float = 60.0) -> None:
+        """Wait until the command has written something."""
+        deadline_s = time.monotonic() + timeout_s
+        while wanted not in self.written:
+            assert time.monotonic() < deadline_s, self.written[-2000:]
+            self._read(0.1)
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def await_end(self, timeout_s: float = 30.0) -> int:
+        """The exit status; everything that was written is read."""
+        deadline_s = time.monotonic() + timeout_s
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline_s, self.written[-2000:]
+            self._read(0.05)
+        while self._read(0.0):
+            pass
+        return self.process.returncode
+
+    def modes_now(self) -> list[Any]:
+        return termios.tcgetattr(self._slave)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._slave)
+        os.close(self._master)
+
+    def _read(self, timeout_s: float) -> bool:
+        if not select.select([self._master], [], [], timeout_s)[0]:
+            return False
+        self.written += os.read(self._master, 65_536)
+        return True
+
+
+@contextmanager
+def terminal(user: "User", *arguments: str) -> Iterator[Terminal]:
+    one = Terminal(user, *arguments)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def assert_live_then_left(terminal: Terminal) -> None:
+    """Ctrl-C ends a live view: the screen that was there before is back, with the cursor and the keyboard's modes."""
+    terminal.await_text(b"\x1b[?1049h")
+    terminal.await_text(b"LIVE")
+    began_s = time.monotonic()
+    terminal.type(b"\x03")
+    assert terminal.await_end() in (0, 130)
+    assert time.monotonic() - began_s < 2 * ENDS_WITHIN_S
+    after = terminal.written.rpartition(b"\x1b[?1049l")
+    assert after[1], "the screen was given back"
+    assert b"\x1b[?25h" in terminal.written, "the cursor shows"
+    assert terminal.written.rindex(b"\x1b[?25h") > terminal.written.rindex(b"\x1b[?25l")
+    assert terminal.modes_now() == terminal.modes
+    assert b"Traceback" not in terminal.written
+
+
+@pytest.mark.pulseaudio
+def test_on_a_terminal_without_a_microphone_the_demonstration_is_shown_live(
+    null_sink: "NullSink", user: "User", program: str
+) -> None:
+    null_sink.kill()
+    user.environment |= null_sink.environment
+    with terminal(user, program, "run", "--or-demo") as shown:
+        shown.await_text(b"demo.flac")
+        shown.await_text(b"start")
+        assert_live_then_left(shown)
+        assert b"Heard in" in shown.written.rpartition(b"\x1b[?1049l")[2], "the summary stays on the screen"
+
+
+@pytest.mark.pulseaudio
+def test_on_a_terminal_with_a_microphone_it_is_listened_to(
+    null_sink: "NullSink", user: "User", program: str, demonstration: "Demonstration"
+) -> None:
+    user.environment |= null_sink.environment
+    with null_sink.playing(demonstration.path), terminal(user, program, "run", "--or-demo") as shown:
+        shown.await_text(b"default")
+        assert_live_then_left(shown)
+    assert b"demo.flac" not in shown.written
