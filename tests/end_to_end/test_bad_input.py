@@ -56,7 +56,7 @@ def assert_one_line(stderr: str, *parts: str) -> None:
         assert part in errors[0]
 
 
-CASES = {
+CASES: dict[str, tuple[int, str, *tuple[str, ...]]] = {
     "no such file": (4, "run --quiet --source file:{bad}/nowhere.wav", "nowhere.wav does not exist"),
     "empty file": (4, "run --quiet --source file:{bad}/empty.wav", "empty.wav is empty"),
     "file without samples": (4, "run --quiet --source file:{bad}/none.wav", "none.wav", "holds no sound"),

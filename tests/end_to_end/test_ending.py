@@ -41,7 +41,7 @@ def assert_said_goodbye(listener: "Listener", start: dict[str, Any]) -> None:
     end = listener.first(is_event("end", event_id=start["event_id"]))
     assert end["sample_end"] > start["sample_start"]
     last = listener.first(lambda message: message["kind"] == "state" and message["state"] == "ENDED")
-    assert last["detail"] == "mird was told to stop"
+    assert "stop" in last["detail"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -184,7 +184,7 @@ def test_on_a_terminal_without_a_microphone_the_demonstration_is_shown_live(
     user.environment |= null_sink.environment
     with terminal(user, program, "run", "--or-demo") as shown:
         shown.await_text(b"demo.flac")
-        shown.await_text(b"start")
+        shown.await_text(b"start  ")
         assert_live_then_left(shown)
         assert b"Heard in" in shown.written.rpartition(b"\x1b[?1049l")[2], "the summary stays on the screen"
 
