@@ -168,7 +168,7 @@ class Bench:
     def _prepare(self, strip: Strip, n: int) -> Callable[[Real, Real], None]:
         n_columns, points, length = self._plan.n_columns, strip.group.points, self._plan.length(strip.group)
         n_rows, width = strip.filters.shape
-        n_used = n * n_rows
+        n_used, dtype = n * n_rows, self._dtype
         bands = self._points[: padded(n_used) * length].reshape(-1, length)
         used, unused = bands[:n_used].reshape(n, n_rows, length)[..., :width], bands[:, width:]
         transform = self._transforms.bind(bands, self._waves[: len(bands) * (length // 2 + 1)].reshape(len(bands), -1))
@@ -185,8 +185,8 @@ class Bench:
         ends = self._ends[: n_used * n_columns].reshape(shape)
 
         def run(spectrum: Real, out: Real) -> None:
-            row_step = -strip.step * item
-            bins = as_strided(spectrum[:, strip.start :], (n, n_rows, width), (spectrum.strides[0], row_step, item))
+            strides = (spectrum.strides[0], -strip.step * item, item)
+            bins: Real = np.ndarray(used.shape, dtype, spectrum, strip.start * item, strides)
             np.multiply(bins, strip.filters, out=used)
             unused[...] = 0
             np.abs(transform()[:n_used], out=sizes[:, 1:-1])
