@@ -1,0 +1,203 @@
+"""What is fitted on embeddings, on synthetic ones whose truth is known."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from mird.kernels.similarity import Head, class_logits, prototypes
+from mird.training.episodes import Pool, pools
+from mird.training.fit import (
+    Comparisons,
+    calibrate,
+    draw_comparisons,
+    fit_gamma,
+    fit_threshold,
+    fit_whitening,
+)
+
+N_DIMS = 12
+N_CLASSES, N_SOURCES, N_EACH = 20, 3, 30
+
+Array = NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def spread() -> Array:
+    """Covariance within a class: strong in a few directions."""
+    rng = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(rng.standard_normal((N_DIMS, N_DIMS)))
+    covariance: Array = turn @ np.diag(np.geomspace(9.0, 0.1, N_DIMS)) @ turn.T
+    return covariance
+
+
+@pytest.fixture(scope="module")
+def clips(spread: Array) -> tuple[Array, list[str], list[str]]:
+    """Embeddings, labels and sources."""
+    rng = np.random.default_rng(1)
+    centres = 2.0 * rng.standard_normal((N_CLASSES, N_DIMS)) + 5.0
+    labels = [f"class {k}" for k in range(N_CLASSES) for _ in range(N_SOURCES * N_EACH)]
+    sources = [f"source {s}" for _ in range(N_CLASSES) for s in range(N_SOURCES) for _ in range(N_EACH)]
+    noise = rng.multivariate_normal(np.zeros(N_DIMS), spread, len(labels))
+    return np.repeat(centres, N_SOURCES * N_EACH, axis=0) + noise, labels, sources
+
+
+def within(values: Array, labels: list[str]) -> Array:
+    """Mean covariance within the classes."""
+    of = np.array(labels)
+    found: Array = np.mean([np.cov(values[of == label].T) for label in set(labels)], axis=0)
+    return found
+
+
+def test_whitening_makes_the_covariance_within_classes_the_identity(
+    clips: tuple[Array, list[str], list[str]],
+) -> None:
+    embeddings, labels, sources = clips
+    whitening = fit_whitening(embeddings, labels, sources, shrinkage=0.0)
+    turned = (embeddings - whitening.mean) @ whitening.matrix
+    np.testing.assert_allclose(within(turned, labels), np.eye(N_DIMS), atol=0.1)
+
+
+def test_shrinkage_goes_towards_scaling_alone(clips: tuple[Array, list[str], list[str]]) -> None:
+    embeddings, labels, sources = clips
+    whitening = fit_whitening(embeddings, labels, sources, shrinkage=1.0)
+    turned = (embeddings - whitening.mean) @ whitening.matrix
+    scaled = (embeddings - embeddings.mean(0)) / embeddings.std(0)
+    ratio = np.linalg.norm(turned, axis=1) / np.linalg.norm(scaled, axis=1)
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
+
+
+def test_whitened_embeddings_are_unit_vectors_that_tell_classes_better_apart(
+    clips: tuple[Array, list[str], list[str]],
+) -> None:
+    embeddings, labels, sources = clips
+    rng = np.random.default_rng(2)
+    found = pools(range(len(labels)), labels, [str(i) for i in range(len(labels))])
+    del sources
+
+    def accuracy(vectors: NDArray[np.float32]) -> float:
+        pairs = draw_comparisons(rng, vectors, found, found, 200, 10, [1])
+        nearest = pairs.differences.sum(1).reshape(-1, 10).argmin(1)
+        return float((nearest == pairs.same.reshape(-1, 10).argmax(1)).mean())
+
+    plain = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
+    white = fit_whitening(embeddings, labels, [""] * len(labels), 0.05).apply(embeddings)
+    np.testing.assert_allclose(np.linalg.norm(white, axis=1), 1.0, rtol=1e-5)
+    assert white.dtype == np.float32
+    assert accuracy(white) > accuracy(plain) + 0.05
+
+
+def test_every_source_counts_the_same(clips: tuple[Array, list[str], list[str]]) -> None:
+    """A source with ten times the clips does not decide the whitening."""
+    embeddings, labels, sources = clips
+    often = [i for i, s in enumerate(sources) for _ in range(10 if s == "source 0" else 1)]
+    one = fit_whitening(embeddings, labels, sources, 0.1)
+    ten = fit_whitening(embeddings[often], [labels[i] for i in often], [sources[i] for i in often], 0.1)
+
+    def gram(matrix: Array) -> Array:
+        product: Array = matrix @ matrix.T
+        product /= np.trace(product)
+        return product
+
+    np.testing.assert_allclose(gram(ten.matrix), gram(one.matrix), atol=0.02)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Comparisons:
+    """Differences of which only the first half tell anything, and tell it by a known formula."""
+    rng = np.random.default_rng(3)
+    differences = rng.gamma(2.0, 0.1, (40_000, N_DIMS)).astype(np.float32)
+    odds = 6.0 - 5.0 * differences[:, : N_DIMS // 2].sum(1)
+    return Comparisons(differences, rng.random(len(odds)) < expit(odds))
+
+
+def test_weights_find_the_dimensions_that_tell_something(pairs: Comparisons) -> None:
+    gamma = fit_gamma(pairs, stiffness=1e-6)
+    assert gamma.mean() == pytest.approx(-1.0)
+    np.testing.assert_allclose(gamma[: N_DIMS // 2], -2.0, atol=0.15)
+    np.testing.assert_allclose(gamma[N_DIMS // 2 :], 0.0, atol=0.15)
+
+
+def test_stiff_weights_are_all_one(pairs: Comparisons) -> None:
+    np.testing.assert_allclose(fit_gamma(pairs, stiffness=1e4), -1.0, atol=0.01)
+
+
+def test_calibrated_probabilities_are_frequencies(pairs: Comparisons) -> None:
+    """Where same and different are equally likely: of the pairs with P near p, the share p is the same."""
+    gamma = np.where(np.arange(N_DIMS) < N_DIMS // 2, -2.0, 0.0)
+    head = calibrate(pairs, gamma)
+    assert head.gamma.dtype == np.float32
+    p = expit(pairs.differences @ head.gamma + head.bias)
+    prior = pairs.same.mean()
+    weight = np.where(pairs.same, 0.5 / prior, 0.5 / (1 - prior))
+    for low in np.arange(0.0, 1.0, 0.1):
+        inside = (p >= low) & (p < low + 0.1)
+        assert inside.sum() > 200
+        frequency = np.average(pairs.same[inside], weights=weight[inside])
+        assert frequency == pytest.approx(p[inside].mean(), abs=0.05)
+    # Rescaling to even odds leaves the slope and moves the bias by the prior's log-odds.
+    assert head.gamma[0] == pytest.approx(-5.0, rel=0.1)
+    assert head.bias == pytest.approx(6.0 - logit(prior), rel=0.1)
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[NDArray[np.float32], dict[str, Pool], dict[str, Pool], NDArray[np.float32]]:
+    """Unit vectors of ten classes and of two kinds of stranger, their pools, and a background."""
+    rng = np.random.default_rng(4)
+    centres = rng.standard_normal((12, N_DIMS))
+    vectors = np.repeat(centres, 20, axis=0) + 0.3 * rng.standard_normal((240, N_DIMS))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    labels = [f"{k:02}" for k in range(12) for _ in range(20)]
+    found = pools(range(240), labels, [str(i) for i in range(240)])
+    strangers = {label: found.pop(label) for label in ("10", "11")}
+    background = np.stack([vectors[strangers[label].clips].mean(0) for label in strangers])
+    background /= np.linalg.norm(background, axis=1, keepdims=True)
+    return vectors.astype(np.float32), found, strangers, background.astype(np.float32)
+
+
+@pytest.mark.parametrize("with_background", [False, True])
+def test_threshold_lies_between_known_and_strange(
+    world: tuple[NDArray[np.float32], dict[str, Pool], dict[str, Pool], NDArray[np.float32]], with_background: bool
+) -> None:
+    vectors, known, strangers, background = world
+    used = background if with_background else background[:0]
+    rng = np.random.default_rng(5)
+    head = calibrate(draw_comparisons(rng, vectors, known, known, 100, 6, [1, 3]), -np.ones(N_DIMS))
+    threshold = fit_threshold(rng, vectors, known, strangers, head, used, way=6)
+    assert 0 < threshold < 1
+    names = sorted(known)[:6]
+    support = prototypes(
+        tuple(names), vectors[np.concatenate([known[n].clips[:3] for n in names])], np.repeat(np.arange(6), 3)
+    )
+
+    def best(clips: NDArray[np.int64]) -> Array:
+        scores: Array = expit(class_logits(vectors[clips], support.vectors, head, used)).max(axis=1)
+        return scores
+
+    refused = (best(np.concatenate([known[n].clips[3:] for n in names])) < threshold).mean()
+    named = (best(np.concatenate([pool.clips for pool in strangers.values()])) >= threshold).mean()
+    assert refused < 0.2
+    assert named < 0.2
+
+
+def test_threshold_with_no_class_to_spare(
+    world: tuple[NDArray[np.float32], dict[str, Pool], dict[str, Pool], NDArray[np.float32]],
+) -> None:
+    """All classes in every support set: the strangers alone are unknown."""
+    vectors, known, strangers, background = world
+    head = Head(np.full(N_DIMS, -4.0, np.float32), 4.0)
+    rng = np.random.default_rng(6)
+    threshold = fit_threshold(rng, vectors, known, strangers, head, background, way=10, shots=[1, 2])
+    assert 0 < threshold < 1
+
+
+def test_comparisons_are_of_every_query_and_class(
+    world: tuple[NDArray[np.float32], dict[str, Pool], dict[str, Pool], NDArray[np.float32]],
+) -> None:
+    vectors, known, _, _ = world
+    found = draw_comparisons(np.random.default_rng(7), vectors, known, known, 8, 5, [1, 4])
+    assert found.differences.shape == (8 * 5 * 5, N_DIMS)
+    assert found.same.sum() == 8 * 5
+    assert (found.differences >= 0).all()
+    apart = found.differences.sum(1)
+    assert apart[found.same].mean() < apart[~found.same].mean() / 2
