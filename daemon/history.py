@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+N_KEPT: Final = 4
+"""Windows of samples that are kept: one that is due, a gap, a second of sound, and what a resampler held back."""
 
 
 class History:
@@ -27,7 +31,7 @@ class History:
 
     def __init__(self, n_channels: int, window: int, hop: int) -> None:
         self._window, self._hop = window, hop
-        self._samples = np.zeros((n_channels, 4 * window), np.float32)
+        self._samples = np.zeros((n_channels, (N_KEPT + 2) * window), np.float32)
         self._end = 0  # columns of _samples in use
         self._gaps: deque[tuple[int, int]] = deque()  # (first, last + 1) of silence put in for lost sound
         self.n_samples = 0
@@ -41,12 +45,12 @@ class History:
     def push(self, samples: NDArray[np.float32]) -> None:
         """Append samples, shape (n, n_channels).
 
-        Windows that are still due must fit: at most three windows of samples are kept.
+        Windows that are still due must fit into the `N_KEPT` windows of samples that are kept.
         """
         for first in range(0, len(samples), self._window):
             part = samples[first : first + self._window]
             if self._end + len(part) > self._samples.shape[1]:
-                keep = min(self._end, 3 * self._window)
+                keep = min(self._end, N_KEPT * self._window)
                 self._samples[:, :keep] = self._samples[:, self._end - keep : self._end].copy()
                 self._end = keep
             self._samples[:, self._end : self._end + len(part)] = part.T
