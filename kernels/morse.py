@@ -60,10 +60,9 @@ class Morse:
         def excess(w: float) -> float:
             return float(self.log_shape(np.array([w]))[0] - target)
 
-        far = self.peak
+        near = far = float(self.peak)
         while excess(far) > 0:
             far = far * 1.5 if upper else far / 1.5
-        near = self.peak
         while (middle := 0.5 * (near + far)) not in (near, far):  # scipy.optimize would take longer to be imported
             near, far = (middle, far) if excess(middle) > 0 else (near, middle)
         return middle
