@@ -1,12 +1,16 @@
-"""A small orchestra that is made by formula: six instruments, two rooms, and a manifest of it."""
+"""A small orchestra that is made by formula, and an encoder that the command line trains on it."""
 
 import csv
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from numpy.typing import NDArray
 
 from mird.kernels.frontend import FrontEnd
@@ -22,6 +26,9 @@ INSTRUMENTS = {"bell": (1, 7), "flute": (1, 1), "horn": (3, 2), "oboe": (8, 1), 
 N_TAKES = 6
 
 Wave = NDArray[np.float32]
+PROGRAM = Path(sys.executable).with_name("mird")
+
+RunMird = Callable[..., subprocess.CompletedProcess[str]]
 WriteManifest = Callable[[Path, Iterable[Sequence[object]]], Path]
 
 
@@ -46,6 +53,12 @@ def write_manifest(path: Path, rows: Iterable[Sequence[object]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small networks are the faster with one thread, above all beside other work."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +97,64 @@ def orchestra(tmp_path_factory: pytest.TempPathFactory) -> Path:
         soundfile.write(folder / "noise" / f"{take}.flac", 0.1 * rng.standard_normal(WINDOW), RATE_HZ)
         rows.append((f"noise/{take}.flac", "_hiss", "noise", "", ""))
     return write_manifest(folder / "manifest.csv", rows)
+
+
+RECIPE = """
+[front_end]
+rate_hz = 16000
+window = 8000
+n_scales = 48
+n_columns = 32
+[network]
+width = 4
+n_dims = 24
+[data]
+held_out_sources = ["attic"]
+n_composed = 2
+[optimiser]
+n_steps = 120
+n_classes = 4
+n_per_class = 3
+rate = 5e-3
+average = 0.8
+[fit]
+way = 4
+shots = [1, 2]
+"""
+
+
+def run_mird(*arguments: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(PROGRAM), *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+@pytest.fixture(scope="session")
+def mird() -> RunMird:
+    """What runs the installed command in a process of its own."""
+    return run_mird
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A complete run of `mird train`: its folder, picture cache and recipe, and what it printed."""
+
+    folder: Path
+    cache: Path
+    recipe: Path
+    printed: str
+
+
+@pytest.fixture(scope="session")
+def trained(orchestra: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A small encoder, trained on the hall's recordings by the command line."""
+    folder = tmp_path_factory.mktemp("trained")
+    recipe = folder / "tiny.toml"
+    recipe.write_text(RECIPE)
+    done = run_mird("train", orchestra, "--recipe", recipe, "--out", folder / "run", "--cache", folder / "cache")
+    assert done.returncode == 0, done.stderr
+    return Trained(folder / "run", folder / "cache", recipe, done.stdout + done.stderr)
 
 
 @pytest.fixture(scope="session")
