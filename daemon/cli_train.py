@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
 
     from mird.daemon.paths import shipped
     from mird.training.errors import TrainingError
-    from mird.training.recipe import read_recipe
 
     try:
+        from mird.training.recipe import read_recipe
         from mird.training.run import check_machine, check_start, finish, load_data, train
         from mird.training.trainer import StepReport
     except ModuleNotFoundError as error:
