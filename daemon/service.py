@@ -152,7 +152,8 @@ class Daemon:
                     self._source = stream.source
                     pipeline = Pipeline(self._recognizer, stream, self._settings)
             status = self._capture.status
-            if announced != (status, self._store.snapshot.revision):
+            to_come = status.state is CaptureState.ENDED and pipeline is not None  # what is left in the ring
+            if not to_come and announced != (status, self._store.snapshot.revision):
                 announced = (status, self._store.snapshot.revision)
                 self._announce(status, stream)
             if time.monotonic() - heartbeat_s >= HEARTBEAT_S:
@@ -179,7 +180,7 @@ class Daemon:
             self._publish_hops(pipeline, latencies)
         if pipeline is not None:
             self._end(pipeline)
-        if status.state is not CaptureState.ENDED:
+        if announced is None or announced[0].state is not CaptureState.ENDED:
             self._announce(replace(status, state=CaptureState.ENDED, detail="mird was told to stop"), stream)
         self._beat(stream, latencies)
         self._publisher.close(flush_s=0.5)

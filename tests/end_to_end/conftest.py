@@ -13,7 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
+from numpy.typing import NDArray
 
 from mird.daemon.paths import shipped
 
@@ -22,6 +25,7 @@ PATIENCE_S = 60.0
 """For what takes a second on an idle machine: a machine that tests is seldom idle."""
 
 Values = dict[str, Any]
+Span = tuple[float, float, str]
 
 
 class Listener:
@@ -154,9 +158,13 @@ class Demonstration:
     def __init__(self) -> None:
         self.path = shipped("demo/demo.flac")
         with shipped("demo/demo.csv").open(newline="") as file:
-            self.spans = [(float(row["start_s"]), float(row["end_s"]), row["label"]) for row in csv.DictReader(file)]
+            self.spans: list[Span] = [
+                (float(row["start_s"]), float(row["end_s"]), row["label"]) for row in csv.DictReader(file)
+            ]
 
-    def recognised(self, events: Sequence[Values], from_s: float = 0.0) -> list[str]:
+    def recognised(
+        self, events: Sequence[Values], from_s: float = 0.0, spans: Sequence[Span] | None = None
+    ) -> list[str]:
         """The labels, in their order, that were heard longer than any other in their span, and for at least a second.
 
         Parameters
@@ -165,12 +173,25 @@ class Demonstration:
             As received, of one channel and stream; only their ends count.
         from_s : float
             Where on the stream's clock the demonstration begins.
+        spans : sequence of (start_s, end_s, label), optional
+            Of another order of the same instruments.
         """
         return [
             label
-            for start_s, end_s, label in self.spans
+            for start_s, end_s, label in spans or self.spans
             if self._most(events, from_s + start_s, end_s - start_s) == label
         ]
+
+    def backwards(self) -> tuple[NDArray[np.float32], int, list[Span]]:
+        """The same with the instruments in the opposite order: samples, shape (n,), their rate, and the spans."""
+        samples, rate_hz = soundfile.read(self.path, dtype="float32")
+        begins = [round(start_s * rate_hz) for start_s, _, _ in self.spans]
+        parts = np.split(samples[begins[0] :], [begin - begins[0] for begin in begins[1:]])
+        spans, from_s = [], 0.0
+        for part, (start_s, end_s, label) in zip(parts[::-1], self.spans[::-1], strict=True):
+            spans.append((from_s, from_s + end_s - start_s, label))
+            from_s += len(part) / rate_hz
+        return np.concatenate(parts[::-1]), rate_hz, spans
 
     @staticmethod
     def _most(events: Sequence[Values], start_s: float, duration_s: float) -> str:

@@ -62,7 +62,7 @@ CASES: dict[str, tuple[int, str, *tuple[str, ...]]] = {
     "file without samples": (4, "run --quiet --source file:{bad}/none.wav", "none.wav", "holds no sound"),
     "no audio": (4, "run --quiet --source file:{bad}/text.wav", "text.wav is no audio file"),
     "a folder": (4, "run --quiet --source file:{bad}", "is a folder"),
-    "cut short": (4, "run --quiet --fast --source file:{bad}/cut.flac", "cut.flac is cut short", "of 30.00 s"),
+    "cut short": (4, "run --quiet --fast --source file:{bad}/cut.flac", "cut.flac is cut short", "s could be read of"),
     "nothing on stdin": (4, "run --quiet --source stdin", "stdin ended before any sound came"),
     "no source": (4, "run --source radio", "'radio' is no source"),
     "device by number": (4, "run --source device:3", "a part of the device's name"),

@@ -109,17 +109,15 @@ def test_a_pipe_is_named(user: "User", demonstration: "Demonstration") -> None:
 def test_each_channel_is_named_by_itself(
     user: "User", demonstration: "Demonstration", tmp_path: Path, rate_hz: int
 ) -> None:
-    samples, native_hz = soundfile.read(demonstration.path, dtype="float32")
-    block = 5 * native_hz
-    blocks = [samples[at : at + block] for at in range(0, len(samples), block)]
-    backwards = np.concatenate(blocks[::-1])
-    sound = soxr.resample(np.stack([backwards, samples[: len(backwards)]], axis=-1), native_hz, rate_hz)
+    forwards, _ = soundfile.read(demonstration.path, dtype="float32")
+    backwards, native_hz, turned = demonstration.backwards()
+    n = min(len(forwards), len(backwards))
+    sound = soxr.resample(np.stack([backwards[:n], forwards[:n]], axis=-1), native_hz, rate_hz)
     soundfile.write(tmp_path / "two.wav", sound, rate_hz)
     done = user.run("tag", tmp_path / "two.wav", "--json")
     assert done.returncode == 0, done.stderr
     messages = maps(done.stdout)
     first, second = ([event for event in messages if event["channel"] == channel] for channel in (1, 2))
+    assert len(demonstration.recognised(first, spans=turned)) >= N_RIGHT, first
     assert len(demonstration.recognised(second)) >= N_RIGHT, second
-    turned = [(len(blocks) - 1 - round(start_s / 5), label) for start_s, _, label in demonstration.spans]
-    in_first = {event["label"]: event["sample_start"] // (5 * event["rate_hz"]) for event in first}
-    assert sum(in_first.get(label) == place for place, label in turned) >= N_RIGHT, first
+    assert len(demonstration.recognised(first)) < N_RIGHT, "the order matters"
