@@ -11,7 +11,7 @@ import soundfile
 
 from mird.training.errors import TrainingError
 from mird.training.general_midi import PROGRAMS, Program
-from mird.training.render import RATE_HZ, TICKS_PER_S, play
+from mird.training.render import RATE_HZ, TICKS_PER_S, check_soundfont, play
 
 PARTS = (("piano", 60), ("violin", 67), ("flute", 72), ("trumpet", 62), ("guitar", 52), ("cello", 43))
 """Who plays, and from which MIDI note."""
@@ -31,12 +31,9 @@ def make_demonstration(soundfont: Path, recording: Path, labels: Path) -> None:
     Raises
     ------
     TrainingError
-        If the soundfont is missing or cannot be played.
+        If the soundfont is missing or cannot be played, or a file cannot be written.
     """
-    if not soundfont.is_file():
-        raise TrainingError(
-            f"{soundfont}: no such soundfont; Debian's musescore-general-soundfont-lossless installs one"
-        )
+    check_soundfont(soundfont)
     rows, parts = [], []
     n_part, n_fade = round((PART_S + REST_S) * RATE_HZ), RATE_HZ // 2
     for number, (label, root) in enumerate(PARTS):
@@ -48,9 +45,13 @@ def make_demonstration(soundfont: Path, recording: Path, labels: Path) -> None:
         parts.append(part)
         start_s = number * (PART_S + REST_S)
         rows.append((start_s, start_s + PART_S, label))
-    soundfile.write(recording, np.concatenate(parts), RATE_HZ, subtype="PCM_16")
-    with labels.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([("start_s", "end_s", "label"), *rows])
+    try:
+        recording.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(recording, np.concatenate(parts), RATE_HZ, subtype="PCM_16")
+        with labels.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([("start_s", "end_s", "label"), *rows])
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise TrainingError(f"{recording}: cannot write the demonstration: {error}") from None
 
 
 def _tune(program: Program, root: int) -> mido.MidiFile:

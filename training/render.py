@@ -138,8 +138,11 @@ def play(score: mido.MidiFile, soundfont: Path, *, reverberation: float) -> NDAr
         command += ["-o", f"synth.reverb.level={reverberation:.2f}", "-o", "synth.chorus.active=0"]
         command += [str(soundfont), str(midi)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode or not wave.exists() or "not found on channel" in result.stderr:
-            reason = (result.stderr or result.stdout).strip().splitlines()[-1:] or ["no output"]
+        # It ends well, too, where it played its default soundfont or another preset instead.
+        lines = result.stderr.splitlines()
+        reason = [line for line in lines if "error: " in line or "not found on channel 0 " in line]
+        if result.returncode or not wave.exists() or reason:
+            reason = reason or lines[-1:] or ["no output"]
             raise TrainingError(f"fluidsynth could not play {soundfont}: {reason[0]}")
         samples, _ = soundfile.read(wave, dtype="float32", always_2d=True)
     return np.ascontiguousarray(samples.mean(axis=1))

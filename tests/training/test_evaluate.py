@@ -154,7 +154,7 @@ def test_the_daemon_s_recognizer_decides(
 
 
 def test_takes_of_one_name_are_never_support_and_query(recognizer: Recognizer, embedded: Embedded) -> None:
-    """Two classes of two takes, each there twice; each take sounds like one of the other class, and most like itself."""
+    """Two classes of two takes, each there twice; each take sounds like one of the other class."""
     rows, vectors = [], []
     rng = np.random.default_rng(0)
     takes = rng.standard_normal((2, 1, 24))
