@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until interrupted or told to stop, or until a file or standard input ends."""
+    settings = settings_of(args).settings  # a wrong one is told before anything heavy is imported
+
     import logging
     import signal
     import threading
@@ -39,7 +41,6 @@ def run(args: argparse.Namespace) -> int:
     from mird.daemon.service import Daemon
     from mird.kernels.recognizer import Recognizer
 
-    settings = settings_of(args).settings
     if args.or_demo:
         settings = _or_demonstration(settings)
     form = form_for(sys.stdout, json=args.json)
