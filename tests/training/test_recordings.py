@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-CLASSES = "bassoon,cello,clarinet,double-bass,flute,french-horn,harp,organ,piano,trombone,trumpet,tuba,violin"  # 20 clips or more
+CLASSES = "bassoon,cello,clarinet,double-bass,flute,french-horn,harp,organ,piano,trombone,trumpet,tuba,violin"
+"""Those of vsco2 with 20 clips or more."""
 
 LEAST = 0.52
 """MFCC statistics give 0.325 here, a frozen AudioSet network 0.489, chance 0.083."""
@@ -44,11 +45,8 @@ def test_players_never_heard(mird: Run, recordings: Path) -> None:
 
 def test_real_playing_by_shots_of_single_notes(mird: Run, recordings: Path) -> None:
     """Queries are phrases of many seconds, of any rate; support is single notes of the sources that were trained on."""
-    classes = "cello,clarinet,flute,guitar,piano,trumpet,violin"
-    options = ("--classes", classes, "--shot", "5", "--episodes", "100")
-    found = evaluated(
-        mird, recordings / "phrases.csv", "--support", recordings / "manifest.csv", "--support-sources", "philharmonia,splendid_piano,berklee",
-        *options,
-    )  # fmt: skip
+    notes = ("--support", recordings / "manifest.csv", "--support-sources", "philharmonia,splendid_piano,berklee")
+    options = ("--classes", "cello,clarinet,flute,guitar,piano,trumpet,violin", "--shot", "5", "--episodes", "100")
+    found = evaluated(mird, recordings / "phrases.csv", *notes, *options)
     assert found["way"] == 7
-    assert found["accuracy"] > 2 / 7
+    assert found["accuracy"] > 0.4, found

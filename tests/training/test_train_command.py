@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 import soundfile
 import torch
 
+from mird.daemon.cli import main
 from mird.kernels.encoder import open_encoder
 from mird.kernels.recognizer import Recognizer
 from mird.training.audio import read_mono
@@ -28,8 +28,6 @@ from mird.training.run import check_machine, check_start, load_data, train
 PROGRAM = Path(sys.executable).with_name("mird")
 
 pytestmark = pytest.mark.system
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_run_leaves_both_encoders_and_a_report(trained: Any) -> None:
@@ -122,23 +120,30 @@ def test_interrupted_run_goes_on_to_the_same_weights(trained: Any, orchestra: Pa
         assert differing == []
 
 
-def test_folder_with_a_checkpoint_is_not_started_anew(mird: Run, trained: Any, orchestra: Path) -> None:
+def test_folder_with_a_checkpoint_is_not_started_anew(
+    trained: Any, orchestra: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (trained.folder / "checkpoint.pt").read_bytes()
-    done = mird("train", orchestra, "--recipe", trained.recipe, "--out", trained.folder)
-    assert (done.returncode, done.stdout) == (10, "")
-    assert done.stderr.splitlines() == [
+    assert main(["train", str(orchestra), "--recipe", str(trained.recipe), "--out", str(trained.folder)]) == 10
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [
         f"mird: error: {trained.folder}/checkpoint.pt exists; go on with --resume, or choose another --out folder"
     ]
     assert (trained.folder / "checkpoint.pt").read_bytes() == before
     check_start(trained.folder, resume=True)
 
 
-def test_wrong_starts_are_named_in_one_line(mird: Run, trained: Any, orchestra: Path, tmp_path: Path) -> None:
-    done = mird("train", tmp_path / "gone.csv", "--recipe", trained.recipe, "--out", tmp_path / "run")
-    assert done.returncode == 10
-    assert (
-        done.stderr.strip().splitlines()[-1].startswith(f"mird: error: {tmp_path}/gone.csv: cannot read the manifest")
-    )
+def test_wrong_manifest_and_recipe_are_named_in_one_line(
+    trained: Any, orchestra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["train", str(tmp_path / "gone.csv"), "--recipe", str(trained.recipe), *out]) == 10
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"mird: error: {tmp_path}/gone.csv: cannot read the manifest")
+    assert main(["train", str(orchestra), "--recipe", "best", *out]) == 10
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"mird: error: .*recipes/best\.toml: cannot read the recipe: No such file or directory", line)
     assert not (tmp_path / "run").exists()
 
 
