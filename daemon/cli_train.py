@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 EPILOG = """\
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run's folder")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="picture cache (default: OUT/cache)")
     parser.add_argument("--name", default="", help="the encoder's name in messages (default: the recipe's)")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps in the place of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default 1)")
@@ -52,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
     if not recipe_file.suffix:
         recipe_file = shipped(f"recipes/{args.recipe}.toml")
     recipe = read_recipe(recipe_file)
+    if args.steps is not None:
+        if args.steps < 1:
+            raise TrainingError(f"--steps {args.steps}: must be at least 1")
+        recipe = replace(recipe, optimiser=replace(recipe.optimiser, n_steps=args.steps))
     check_machine(args.device, args.threads)
     check_start(args.out, resume=args.resume)
     console = Console(stderr=True)
