@@ -1,5 +1,6 @@
 """FileCapture: a recording, in real time as if it were played into the machine, or as fast as it is read."""
 
+import os
 import re
 import stat
 import threading
@@ -17,7 +18,7 @@ from mird.daemon.capture import BLOCK_S, RING_S, CaptureState, CaptureStatus, St
 from mird.daemon.errors import SourceError
 from mird.daemon.ring import Ring
 from mird.daemon.sample_clock import SampleClock
-from mird.daemon.source import SourceSpec, select_channels, topic_name
+from mird.daemon.source import SourceSpec, select_channels, shown, topic_name
 
 _FAST_BLOCK: Final = 1024
 _WAIT_S: Final = 0.5
@@ -48,21 +49,22 @@ class FileCapture:
     def __init__(self, spec: SourceSpec) -> None:
         self._spec = spec
         self._path = Path(spec.argument)
+        self._shown = shown(self._path)
         with _open(self._path) as sound:
             self._rate_hz: int = sound.samplerate
             self._n_declared: int = sound.frames
             self._n_missing = _missing_bytes(sound.extra_info)
             if not any(len(block) for block in _blocks(sound, 1)):
                 raise SourceError(
-                    f"{self._path} is damaged from its beginning or holds no sound: nothing can be read of it; "
+                    f"{self._shown} is damaged from its beginning or holds no sound: nothing can be read of it; "
                     "export it again"
                 )
-            self._channels = select_channels(spec, sound.channels, str(self._path))
+            self._channels = select_channels(spec, sound.channels, self._shown)
         self._n_block = _FAST_BLOCK if spec.fast else round(BLOCK_S * self._rate_hz)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._stream: Stream | None = None
-        self._status = CaptureStatus(CaptureState.WAITING, f"{self._path} is ready")
+        self._status = CaptureStatus(CaptureState.WAITING, f"{self._shown} is ready")
 
     def start(self) -> None:
         """Begin to read: sample 0 sounds now."""
@@ -109,7 +111,7 @@ class FileCapture:
         except SourceError as error:  # it was replaced or removed between two rounds
             detail = str(error)
         stream.ring.close()
-        detail = detail or (f"{self._path} was stopped" if self._stop.is_set() else f"{self._path} is at its end")
+        detail = detail or (f"{self._shown} was stopped" if self._stop.is_set() else f"{self._shown} is at its end")
         self._status = replace(self._status, state=CaptureState.ENDED, detail=detail)
 
     def _play(self, stream: Stream) -> str:
@@ -118,7 +120,7 @@ class FileCapture:
         n_played, n_replaced = 0, 0
         with _open(self._path) as sound:
             if (sound.samplerate, sound.channels) != (self._rate_hz, max(sound.channels, *self._channels)):
-                raise SourceError(f"{self._path} was replaced by a file with another rate or fewer channels")
+                raise SourceError(f"{self._shown} was replaced by a file with another rate or fewer channels")
             for block in _blocks(sound, self._n_block):
                 finite = np.isfinite(block)
                 if not finite.all():
@@ -133,13 +135,13 @@ class FileCapture:
         if n_played < self._n_declared or self._n_missing:
             n_declared = max(self._n_declared, n_played)
             return (
-                f"{self._path} is cut short or damaged: {n_played / self._rate_hz:.2f} s could be read"
+                f"{self._shown} is cut short or damaged: {n_played / self._rate_hz:.2f} s could be read"
                 + (f" of {n_declared / self._rate_hz:.2f} s" if n_declared > n_played else "")
                 + (f", {self._n_missing} bytes are missing" if self._n_missing else "")
                 + "; what there is was used: copy or export it again"
             )
         if n_replaced:
-            return f"{self._path} holds {n_replaced} samples that are no finite numbers; they were taken as 0"
+            return f"{self._shown} holds {n_replaced} samples that are no finite numbers; they were taken as 0"
         return ""
 
     def _wait(self, stream: Stream, n: int) -> bool:
@@ -154,34 +156,40 @@ class FileCapture:
 
     def _live(self) -> str:
         pace = "as fast as it is read" if self._spec.fast else "in real time"
-        return f"{self._path}, {self._n_declared / self._rate_hz:.1f} s at {self._rate_hz} Hz, {pace}"
+        return f"{self._shown}, {self._n_declared / self._rate_hz:.1f} s at {self._rate_hz} Hz, {pace}"
 
 
 def _open(path: Path) -> soundfile.SoundFile:
     """Open a recording, or say in one line why not."""
+    name = shown(path)
     try:
         mode, size = path.stat().st_mode, path.stat().st_size
         if stat.S_ISDIR(mode):
-            raise SourceError(f"{path} is a folder: name one audio file in it")
+            raise SourceError(f"{name} is a folder: name one audio file in it")
         if not stat.S_ISREG(mode):
-            raise SourceError(f"{path} is no regular file: pipe raw PCM into --source stdin instead")
+            raise SourceError(f"{name} is no regular file: pipe raw PCM into --source stdin instead")
         if size == 0:
-            raise SourceError(f"{path} is empty: there is no sound in it")
+            raise SourceError(f"{name} is empty: there is no sound in it")
         path.open("rb").close()
     except FileNotFoundError:
-        raise SourceError(f"{path} does not exist: check the path") from None
+        raise SourceError(f"{name} does not exist: check the path") from None
     except (OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise SourceError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     try:
-        sound = soundfile.SoundFile(path)
+        sound = soundfile.SoundFile(os.fsencode(path))  # of text it takes UTF-8 alone, and not every name is that
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip().rstrip(".")
         raise SourceError(
-            f"{path} is no audio file that can be read, or is damaged ({reason}): convert it to WAV or FLAC"
+            f"{name} is no audio file that can be read, or is damaged ({reason}): convert it to WAV or FLAC"
+        ) from None
+    except TypeError:  # libsndfile knows the suffix of a format without a header
+        raise SourceError(
+            f"{name} has no header that tells its rate and channels: convert it to WAV or FLAC, "
+            "or pipe it into --source stdin"
         ) from None
     if not 1_000 <= sound.samplerate <= 768_000:
         sound.close()
-        raise SourceError(f"{path} says it has a rate of {sound.samplerate} Hz: outside 1000 to 768000 Hz; convert it")
+        raise SourceError(f"{name} says it has a rate of {sound.samplerate} Hz: outside 1000 to 768000 Hz; convert it")
     return sound
 
 

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from mird.daemon.assembly import open_engine, open_store, source_spec
     from mird.daemon.errors import SourceError
     from mird.daemon.messages import Event, Frame, to_map
+    from mird.daemon.source import shown
     from mird.daemon.tagging import tag
     from mird.kernels.recognizer import Recognizer
 
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         table.writerow(("file", "channel", "start_s", "end_s", "label", "score"))
     status = 0
     for file in args.files:
+        name = shown(file)
         try:
             spec = source_spec(settings.model_copy(update={"source": f"file:{file}"}))
             for message in tag(spec, recognizer, snapshot, settings):
@@ -51,18 +53,18 @@ def run(args: argparse.Namespace) -> int:
                     continue
                 if args.json:
                     values = to_map(message)
-                    print(json.dumps({"file": file, **values}, ensure_ascii=False))
+                    print(json.dumps({"file": name, **values}, ensure_ascii=False))
                     continue
                 row = _row(message)
                 if row is None:
                     continue
                 start_s, end_s, label, score = row
                 if args.csv:
-                    table.writerow((file, message.channel, f"{start_s:.3f}", f"{end_s:.3f}", label, f"{score:.3f}"))
+                    table.writerow((name, message.channel, f"{start_s:.3f}", f"{end_s:.3f}", label, f"{score:.3f}"))
                 elif args.audacity:
                     print(f"{start_s:.3f}\t{end_s:.3f}\t{label}")
                 else:
-                    where = Path(file).name if len(args.files) > 1 else ""
+                    where = Path(name).name if len(args.files) > 1 else ""
                     print(
                         f"{where:<24.24}" * bool(where)
                         + f"{message.channel:>3} {start_s:9.2f} {end_s:9.2f}  {label:<24} {score:.2f}"

@@ -1,5 +1,6 @@
 """Recordings: opening a file of any format that libsndfile reads, and saying in one line why one cannot be."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from mird.daemon.errors import SourceError
+from mird.daemon.source import shown
 
 MIN_RATE_HZ: Final = 1_000
 MAX_RATE_HZ: Final = 768_000
@@ -34,20 +36,25 @@ def open_recording(path: Path) -> soundfile.SoundFile:
         It is missing, no file, empty, no audio, cut short according to its own header, or has a rate outside 1 to
         768 kHz.
     """
+    name = shown(path)
     try:
         if not path.is_file():
             what = "is no file" if path.exists() else "does not exist"
-            raise SourceError(f"{path} {what}: name an audio file")
+            raise SourceError(f"{name} {what}: name an audio file")
         if not path.stat().st_size:
-            raise SourceError(f"{path} is empty: name an audio file with sound in it")
+            raise SourceError(f"{name} is empty: name an audio file with sound in it")
         with path.open("rb"):
             pass
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+        raise SourceError(f"{name} cannot be read: {error.strerror}") from error
     try:
-        recording = soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: headerless formats are known by their suffix
-        raise SourceError(f"{path} is no audio that libsndfile reads: convert it to WAV or FLAC") from error
+        recording = soundfile.SoundFile(os.fsencode(path))  # of text it takes UTF-8 alone, and not every name is that
+    except TypeError as error:  # libsndfile knows the suffix of a format without a header
+        raise SourceError(
+            f"{name} has no header that tells its rate and channels: convert it to WAV or FLAC"
+        ) from error
+    except soundfile.LibsndfileError as error:
+        raise SourceError(f"{name} is no audio that libsndfile reads: convert it to WAV or FLAC") from error
     wrong = ""
     if not MIN_RATE_HZ <= recording.samplerate <= MAX_RATE_HZ:
         wrong = f"has a rate of {recording.samplerate} Hz, outside {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz: convert it"
@@ -56,7 +63,7 @@ def open_recording(path: Path) -> soundfile.SoundFile:
             wrong = f"is cut short: {int(declared) - int(there)} bytes are missing at its end; copy or export it again"
     if wrong:
         recording.close()
-        raise SourceError(f"{path} {wrong}")
+        raise SourceError(f"{name} {wrong}")
     return recording
 
 
@@ -85,6 +92,7 @@ def read_blocks(
         that are not finite.
     """
     block = np.empty((n_block, recording.channels), dtype=np.float32)
+    name = shown(os.fsdecode(recording.name))
     n_read = 0
     while n_read < n_frames:
         at_s = (start + n_read) / recording.samplerate
@@ -93,15 +101,15 @@ def read_blocks(
                 recording.seek(start)
             there = recording.read(out=block[: min(n_block, n_frames - n_read)])
         except soundfile.LibsndfileError as error:
-            raise SourceError(f"{recording.name} is damaged after {at_s:.2f} s: copy or export it again") from error
+            raise SourceError(f"{name} is damaged after {at_s:.2f} s: copy or export it again") from error
         if not len(there):
             if recording.format in {"MP3", "MPEG"}:
                 return
             declared_s = recording.frames / recording.samplerate
             raise SourceError(
-                f"{recording.name} is cut short: {at_s:.2f} s of {declared_s:.2f} s are there; copy or export it again"
+                f"{name} is cut short: {at_s:.2f} s of {declared_s:.2f} s are there; copy or export it again"
             )
         if not np.isfinite(there).all():
-            raise SourceError(f"{recording.name} holds values that are not finite after {at_s:.2f} s: export it again")
+            raise SourceError(f"{name} holds values that are not finite after {at_s:.2f} s: export it again")
         n_read += len(there)
         yield there

@@ -181,6 +181,17 @@ def select_channels(spec: SourceSpec, n_inputs: int, what: str) -> tuple[int, ..
     return spec.channels
 
 
+def shown(name: object) -> str:
+    r"""Make a file's name one that a message can carry: what is no character in it is escaped, as in ``b\udcffad.wav``.
+
+    Parameters
+    ----------
+    name : object
+        A path, or the text of one; names of files are bytes, and not all of them are UTF-8.
+    """
+    return str(name).encode(errors="backslashreplace").decode()
+
+
 def topic_name(text: str) -> str:
     """Make a name that can stand in a topic: letters, digits, dot, underscore and hyphen; 1 to 64 characters.
 

@@ -151,6 +151,7 @@ def whole(path: Path, suffix: str) -> bytes:
         ("empty.wav", b"", "is empty"),
         ("text.wav", b"this is no audio\n" * 100, "is no audio file that can be read"),
         ("header.wav", b"RIFF\x24\x00\x00\x00WAVEfmt ", "is no audio file that can be read"),
+        ("x.raw", bytes(1000), "has no header that tells its rate and channels"),
         ("\0.wav", None, "cannot be read"),
         ("x" * 300 + ".wav", None, "cannot be read: File name too long"),
     ],
@@ -165,6 +166,16 @@ def test_a_bad_file_is_refused_before_anything_runs(
         opened(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_name_that_is_no_utf_8_is_opened_and_can_be_published(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"b\xffad.wav")
+    path.write_bytes(whole(tmp_path / "good.wav", ".wav")[:-1000])
+    capture = opened(path, fast=True)
+    assert len(drained(started(capture))) > RATE_HZ
+    capture.stop()
+    assert r"b\udcffad.wav is cut short" in capture.status.detail
+    capture.status.detail.encode()
 
 
 def test_a_folder_and_a_pipe_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""``mird tag`` over files of which some are wrong, or have names that are no text."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from mird.daemon.cli import main
+
+RATE_HZ = 44_100
+NO_TEXT = os.fsdecode(b"b\xffad.wav")
+PROGRAM = "import sys; from mird.daemon.cli import main; sys.exit(main())"
+
+
+@pytest.fixture
+def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demonstration: NDArray[np.float32]) -> Path:
+    """Three seconds of the demonstration, and a user without a support set of their own."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    soundfile.write(tmp_path / "good.wav", demonstration[: 3 * RATE_HZ], RATE_HZ)
+    return tmp_path / "good.wav"
+
+
+@pytest.mark.parametrize("form", [["--json"], ["--csv"], []])
+def test_a_name_that_is_no_utf_8_is_written_escaped(good: Path, form: list[str]) -> None:
+    odd = good.with_name(NO_TEXT)
+    odd.write_bytes(good.read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "tag", "--frames", *form, odd, good],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    lines = [line for line in done.stdout.decode().splitlines() if r"udcffad.wav" in line]
+    assert len(lines) >= 10
+    if form == ["--json"]:
+        assert json.loads(lines[0])["file"] == str(good.with_name(r"b\udcffad.wav"))
+
+
+def test_a_file_without_a_header_does_not_stop_the_others(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = good.with_name("x.raw")
+    raw.write_bytes(good.read_bytes())
+    assert main(["tag", "--frames", "--json", str(raw), str(good)]) == 4
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith(f"mird: error: {raw} has no header")
+    assert {json.loads(line)["file"] for line in captured.out.splitlines()} == {str(good)}
