@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from mird.kernels.encoder import EncoderCard
 from mird.kernels.errors import EngineError, ParameterError
+
+# Before the import: ONNX Runtime would else report to its maker and leave an identity in the user's home.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
 
 ERRORS_ONLY = 3
 

@@ -12,8 +12,6 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,6 +19,12 @@ from mird.kernels.encoder import EncoderCard
 from mird.training.errors import TrainingError
 from mird.training.fit import Whitening
 from mird.training.networks import ResidualEncoder
+
+# Before the import: ONNX Runtime would else report to its maker and leave an identity in the user's home.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
 
 INPUT, OUTPUT = "pictures", "embeddings"
 MAX_BATCH = 64

@@ -199,3 +199,16 @@ def test_on_a_terminal_with_a_microphone_it_is_listened_to(
         shown.await_text(b"default")
         assert_live_then_left(shown)
     assert b"demo.flac" not in shown.written
+
+
+def test_a_source_that_is_set_is_no_demonstration(user: "User", demonstration: "Demonstration") -> None:
+    done = user.run("run", "--or-demo", "--source", "file:/nowhere/else.wav")
+    assert done.returncode == 4
+    assert "/nowhere/else.wav" in done.stderr
+
+
+def test_nothing_is_left_in_the_home_of_who_only_listens(user: "User", demonstration: "Demonstration") -> None:
+    """ONNX Runtime would keep an identity there and report to its maker."""
+    assert user.run("tag", demonstration.path).returncode == 0
+    left = [path for path in user.folder.rglob("*") if path.is_file()]
+    assert left == []
