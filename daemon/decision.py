@@ -173,7 +173,14 @@ class Decision:
         self._new_id = new_id
         self._reset()
 
-    def step(self, names: tuple[str, ...], scores: NDArray[np.float32], level_dbfs: float, time_s: float) -> Verdict:
+    def step(
+        self,
+        names: tuple[str, ...],
+        scores: NDArray[np.float32],
+        level_dbfs: float,
+        time_s: float,
+        since_s: float | None = None,
+    ) -> Verdict:
         """Take in one hop.
 
         Parameters
@@ -187,6 +194,9 @@ class Decision:
             Of the newest sound; -inf for digital silence.
         time_s : float
             Of the hop's end on the stream's clock; not less than the last step's.
+        since_s : float, optional
+            When the sound of this step began, where that is longer ago than a hop: a stream's first window is all that
+            was heard so far, and who wins it has been winning since then.
 
         Raises
         ------
@@ -201,13 +211,13 @@ class Decision:
         changes: list[Change] = []
         if not self._open:
             self._names, self._smoothed = (), np.empty(0, dtype=np.float32)
-            self._follow(None, 0.0, time_s, changes)
+            self._follow(None, 0.0, time_s, changes, time_s)
             return Verdict(SILENCE, 1.0, np.zeros_like(scores), tuple(changes), SILENCE, 1.0)
         self._smooth(names, scores, elapsed_s)
         if self._event is not None and self._event.label not in names:  # forgotten or renamed
             self._end(time_s, changes)
         winner, score = self._best(names, self._smoothed)
-        self._follow(winner, score, time_s, changes)
+        self._follow(winner, score, time_s, changes, time_s if since_s is None else since_s)
         raw_winner, raw_score = self._best(names, scores)
         label, confidence = UNKNOWN, 1.0 - float(self._smoothed.max(initial=0.0))
         if self._event is not None:
@@ -267,7 +277,7 @@ class Decision:
         threshold = self._settings.class_thresholds.get(name, self._settings.unknown_threshold)
         return (name if score >= threshold else None), score
 
-    def _follow(self, winner: str | None, score: float, time_s: float, changes: list[Change]) -> None:
+    def _follow(self, winner: str | None, score: float, time_s: float, changes: list[Change], since_s: float) -> None:
         """Let the winner of this step start, prolong or end events."""
         event = self._event
         if event is not None and winner == event.label:
@@ -279,7 +289,7 @@ class Decision:
         if winner is None:
             self._candidate = None
         elif self._candidate is None or self._candidate.label != winner:
-            self._candidate = _Spell(winner, time_s)
+            self._candidate = _Spell(winner, since_s)
         held = self._candidate
         if held is not None:
             held.win(score)

@@ -23,9 +23,13 @@ from mird.daemon.ring import Chunk
 from mird.daemon.settings import Settings
 from mird.daemon.support_store import Snapshot
 from mird.kernels.recognizer import Recognizer
+from mird.kernels.windows import frame_power
 
 GATE_S: Final = 0.2
 """The silence gate looks at the level of this much of the newest sound."""
+
+FRAMES_PER_S: Final = 50
+"""Frames in which the first sound of a stream is looked for."""
 
 FLOOR_POWER: Final = 1e-20
 """Power of digital silence: -200 dBFS."""
@@ -72,6 +76,7 @@ class Pipeline:
         options = decision_settings(settings, recognizer.card.unknown_threshold)
         self._decisions = tuple(Decision(options) for _ in stream.channels)
         self._degraded = False
+        self._n_padded = 0  # silence at the end of a stream that was shorter than a window
         self.n_hops = self.n_hops_skipped = 0
 
     def push(self, chunk: Chunk) -> None:
@@ -89,6 +94,7 @@ class Pipeline:
         missing = self._window - self._history.n_samples
         if 0 < missing < self._window:
             self._history.push(np.zeros((missing, len(self._stream.channels)), np.float32))
+            self._n_padded = missing
 
     def catch_up(self, n_late: int) -> None:
         """Leave out hops when more than ``n_late`` are due: a live answer is about now."""
@@ -108,7 +114,7 @@ class Pipeline:
 
     def close(self) -> list[Message]:
         """End the running events."""
-        time_s = self._history.n_samples / self._rate_hz
+        time_s = (self._history.n_samples - self._n_padded) / self._rate_hz
         return [
             self._event(channel, change)
             for channel, decision in zip(self._stream.channels, self._decisions, strict=True)
@@ -118,13 +124,16 @@ class Pipeline:
     def _hop_messages(self, snapshot: Snapshot) -> list[Message]:
         windows, sample_end, n_gap = self._history.take()
         scores = self._scores(windows, snapshot)
+        first = self.n_hops == 0
         self.n_hops += 1
         messages: list[Message] = []
         for row, channel in enumerate(self._stream.channels):
-            recent = windows[row, -self._hop :]
-            gate_dbfs = level_dbfs(windows[row, -max(self._hop, round(GATE_S * self._rate_hz)) :])
-            names = snapshot.prototypes.names
-            verdict = self._decisions[row].step(names, scores[row], gate_dbfs, sample_end / self._rate_hz)
+            heard = windows[row, : self._window - self._n_padded]
+            recent = heard[-self._hop :]
+            gate_dbfs = level_dbfs(heard[-max(self._hop, round(GATE_S * self._rate_hz)) :])
+            time_s = (sample_end - self._n_padded) / self._rate_hz
+            since_s = time_s - self._sounding_s(heard) if first else None
+            verdict = self._decisions[row].step(snapshot.prototypes.names, scores[row], gate_dbfs, time_s, since_s)
             messages.append(
                 Level(
                     source=self._stream.source,
@@ -138,6 +147,13 @@ class Pipeline:
             messages.append(self._frame(channel, snapshot, verdict, gate_dbfs, sample_end, n_gap))
             messages.extend(self._event(channel, change) for change in verdict.changes)
         return messages
+
+    def _sounding_s(self, heard: NDArray[np.float32]) -> float:
+        """How long ago the first sound above the gate was, in samples of shape (n,); at least a hop."""
+        frame = self._rate_hz // FRAMES_PER_S
+        loud = np.flatnonzero(frame_power(heard, frame) >= 10.0 ** (self._settings.silence_dbfs / 10))
+        n_sounding = len(heard) - int(loud[0]) * frame if len(loud) else 0
+        return max(n_sounding, min(self._hop, len(heard))) / self._rate_hz
 
     def _scores(self, windows: NDArray[np.float32], snapshot: Snapshot) -> NDArray[np.float32]:
         """P(same), shape (n_channels, n_classes); zeros, at no cost, where a channel is digitally silent."""

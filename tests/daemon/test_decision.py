@@ -375,3 +375,17 @@ def test_flicker_shorter_than_the_hold_makes_no_event(
         for _ in range(n_rest + (math.ceil(0.1 * math.log(8.0) / hop_s) if smoothing_s else 0)):
             script.hop([0.0, 0.0, 0.0])
     assert script.close() == []
+
+
+def test_the_first_step_may_speak_for_longer_than_a_hop() -> None:
+    decision = Decision(PLAIN)
+    verdict = decision.step(NAMES, np.array(scores_of("harp"), np.float32), LOUD_DBFS, 1.0, since_s=0.25)
+    assert verdict.label == "harp"
+    assert [(change.kind, change.start_s) for change in verdict.changes] == [("start", 0.25)]
+    assert [(change.kind, change.time_s) for change in decision.close(1.0)] == [("end", 1.0)]
+
+
+def test_a_first_step_that_is_too_short_waits_for_the_next() -> None:
+    decision = Decision(PLAIN)
+    verdict = decision.step(NAMES, np.array(scores_of("harp"), np.float32), LOUD_DBFS, 1.0, since_s=0.9)
+    assert (verdict.label, verdict.changes) == (UNKNOWN, ())

@@ -246,7 +246,7 @@ def test_events_tell_the_same_story_as_frames(
     assert len(starts) >= 2
     for event_id, end in ends.items():
         assert end.sample_end is not None
-        assert 0 < end.sample_start < end.sample_end <= 11 * RATE_HZ
+        assert 0 <= end.sample_start < end.sample_end <= 11 * RATE_HZ
         assert end.sample_start == starts[event_id].sample_start
         assert end.label == starts[event_id].label
         assert end.end_utc_ns is not None
@@ -279,3 +279,27 @@ def test_latency_counts_from_the_capture_of_the_last_sample(
     (frame,) = frames
     assert 50.0 <= frame.latency_ms <= passed_ms - 1_000.0
     assert (frame.capture_utc_ns - began_utc_ns) / 1e9 == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.0, 1.15])
+def test_a_single_note_has_an_event_from_its_first_sound(
+    recognizer: Recognizer, store: SupportStore, demonstration: Samples, seconds: float
+) -> None:
+    n = round(seconds * RATE_HZ)
+    note = demonstration[RATE_HZ // 2 : RATE_HZ // 2 + n]
+    start, end = events_in(
+        messages_of(Pipeline(recognizer, stream_of(), Settings()), blocks_of(note, 1000), store.snapshot)
+    )
+    assert (start.event, start.sample_start, start.label) == ("start", 0, "piano")
+    assert (end.event, end.sample_start, end.sample_end, end.label) == ("end", 0, n, "piano")
+
+
+def test_the_first_event_begins_where_the_sound_does(
+    recognizer: Recognizer, store: SupportStore, demonstration: Samples
+) -> None:
+    n_silent = round(0.4 * RATE_HZ)
+    sound = np.concatenate([np.zeros(n_silent, np.float32), demonstration[RATE_HZ // 2 : 3 * RATE_HZ]])
+    events = events_in(
+        messages_of(Pipeline(recognizer, stream_of(), Settings()), blocks_of(sound, 4_410), store.snapshot)
+    )
+    assert abs(events[0].sample_start - n_silent) <= RATE_HZ // 50
