@@ -20,14 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--or-demo",
         action="store_true",
-        help="where there is no microphone, play the demonstration recording; without a terminal play it once and end",
+        help="where no source is set and there is no microphone, play the demonstration; without a terminal, once",
     )
     add_setting_arguments(parser, *OPTIONS, *SWITCHES, "class_thresholds")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run until interrupted or told to stop, or until a file or standard input ends."""
-    settings = settings_of(args).settings  # a wrong one is told before anything heavy is imported
+    effective = settings_of(args)  # a wrong one is told before anything heavy is imported
+    settings = effective.settings
 
     import logging
     import signal
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from mird.daemon.service import Daemon
     from mird.kernels.recognizer import Recognizer
 
-    if args.or_demo:
+    if args.or_demo and "source" not in effective.origins:
         settings = _or_demonstration(settings)
     form = form_for(sys.stdout, json=args.json)
     level = settings.log_level.upper() if args.quiet or form != "live" else "ERROR"  # the live view has the screen

@@ -15,7 +15,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from mird.daemon.endpoints import bind, unbind_file
-from mird.daemon.messages import Event, Message, MessageError, State, pack, to_map
+from mird.daemon.messages import SCHEMA, Event, Message, MessageError, State, pack, to_map
 
 MAX_RUNNING_EVENTS = 1024
 MAX_SUBSCRIPTIONS = 4096
@@ -137,6 +137,11 @@ class Publisher:
             if topic.startswith(tuple(joined)):
                 values.update(replay=True, t_mono_ns=time.monotonic_ns(), t_utc_ns=time.time_ns())
                 self._send(topic, pack(values))
+
+    def forget(self, source: str) -> None:
+        """Replay no more states of a source: it goes by another name now."""
+        prefix = f"mird/{SCHEMA}/{source}/".encode()
+        self._states = {topic: values for topic, values in self._states.items() if not topic.startswith(prefix)}
 
     def await_subscriber(self, timeout_s: float) -> bool:
         """Wait until somebody has subscribed, so that nothing of what comes next is missed; False after the time.

@@ -149,6 +149,8 @@ class Daemon:
                 ended = stream
                 stream = self._capture.stream
                 if stream is not None and stream is not ended:
+                    if stream.source != self._source:
+                        self._publisher.forget(self._source)
                     self._source = stream.source
                     pipeline = Pipeline(self._recognizer, stream, self._settings)
             status = self._capture.status

@@ -146,6 +146,15 @@ def test_each_who_joins_the_same_topic_gets_the_state(publisher: Publisher, join
         assert received(socket).replay
 
 
+def test_the_state_of_a_name_that_is_no_longer_used_is_not_replayed(publisher: Publisher, join: Join) -> None:
+    publisher.publish(STATE)
+    publisher.publish(dataclasses.replace(STATE, source="stage"))
+    publisher.forget(STATE.source)
+    socket = join(b"mird/1/")
+    publisher.service()
+    assert received(socket).source == "stage"
+
+
 def test_only_what_was_asked_for_is_replayed(publisher: Publisher, join: Join) -> None:
     publisher.publish(STATE)
     publisher.publish(START)
