@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     top = _top_parser()
-    chosen = top.parse_args(argv)
+    # Cut here and not by argparse.REMAINDER, which swallows a "--" that the command is to see.
+    n_own = next((n for n, word in enumerate(argv, 1) if not word.startswith("-")), len(argv))
+    chosen = top.parse_args(argv[:n_own])
     if chosen.command is None:
         top.print_usage(sys.stderr)
         return 2
@@ -95,7 +97,7 @@ def _run(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    status: int = module.run(parser.parse_args(chosen.arguments))
+    status: int = module.run(parser.parse_args(argv[n_own:]))
     return status
 
 
@@ -122,7 +124,6 @@ def _top_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
 

@@ -76,6 +76,12 @@ def test_a_wrong_command_line_exits_with_2(argv: list[str], message: str, capsys
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("argv", [["tag", "--", "-x.wav"], ["--", "tag", "--", "-x.wav"]])
+def test_what_follows_two_hyphens_is_no_option(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 4
+    assert capsys.readouterr().err.startswith("mird: error: -x.wav does not exist")
+
+
 def test_an_error_of_ours_is_one_line_and_its_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--config", "/no\nsuch/file"]) == 3
     captured = capsys.readouterr()
