@@ -6,11 +6,13 @@ when it is chosen or its help is asked for, and imports what it needs inside ``r
 
 import argparse
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import NoReturn
 
 COMMANDS = {
@@ -42,6 +44,12 @@ exit statuses:
   130  interrupted
 """
 
+OUTPUT_EXIT_STATUS = 11
+OUTPUT_EXIT_LINE = f"""\
+  {OUTPUT_EXIT_STATUS}   standard output is closed, or nothing more can be written
+"""
+_UNWRITABLE = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -54,25 +62,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status, one of ``EXIT_STATUSES``.
+        The exit status, one of ``EXIT_STATUSES`` or ``OUTPUT_EXIT_STATUS``.
     """
+    words = sys.argv[1:] if argv is None else list(argv)
+    if sys.stdout is None:
+        if "--quiet" not in words:
+            print("mird: error: standard output is closed: redirect it to a file, or to /dev/null", file=sys.stderr)
+            return OUTPUT_EXIT_STATUS
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     try:
-        status = _run(sys.argv[1:] if argv is None else list(argv))
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        status = _run(words)
+        sys.stdout.flush()
     except BrokenPipeError:
-        # What read our output has gone, as `head` does. Python flushes standard output once more on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # what read it has gone, as `head` does
         return 0
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         ours = getattr(error, "exit_status", None)
         if not isinstance(ours, int):
-            raise
+            if not (isinstance(error, OSError) and error.filename is None and error.errno in _UNWRITABLE):
+                raise
+            _discard_output()
+            print(f"mird: error: output cannot be written: {error.strerror}; write it elsewhere", file=sys.stderr)
+            return OUTPUT_EXIT_STATUS
         print("mird: error:", " ".join(str(error).split()), file=sys.stderr)
         return ours
     return status
+
+
+def _discard_output() -> None:
+    """Let go of standard output: Python flushes it once more on its way out."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def _run(argv: list[str]) -> int:
@@ -119,7 +142,7 @@ def _top_parser() -> argparse.ArgumentParser:
         usage="mird COMMAND [arguments]\n       mird COMMAND --help",
         description=f"Name the musical instruments in live sound.\n\ncommands:\n{commands}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EXIT_STATUSES,
+        epilog=EXIT_STATUSES.replace("  130", f"{OUTPUT_EXIT_LINE}  130"),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from mird.daemon import errors
-from mird.daemon.cli import COMMANDS, EXIT_STATUSES, main
+from mird.daemon.assembly import DEMONSTRATION
+from mird.daemon.cli import COMMANDS, EXIT_STATUSES, OUTPUT_EXIT_LINE, OUTPUT_EXIT_STATUS, main
+from mird.daemon.paths import shipped
 
 HEAVY = ("numpy", "scipy", "onnxruntime", "zmq", "pydantic", "torch", "rich", "soundfile", "pyaudio", "msgpack")
 
@@ -44,7 +46,8 @@ def test_help_names_every_command_and_exit_status(capsys: pytest.CaptureFixture[
     assert len(tree) > 5
     assert {error.exit_status for error in tree} <= documented
     assert {0, 1, 2, 8, 9, 10, 130} <= documented
-    assert EXIT_STATUSES in text
+    for line in (*EXIT_STATUSES.splitlines(), *OUTPUT_EXIT_LINE.splitlines()):
+        assert f"{line}\n" in text
 
 
 def test_every_command_can_be_described(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,6 +125,50 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     with process.stderr as messages:
         assert messages.read() == ""
     assert process.wait() == 0
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("command", ["run", "listen", "listen --json", "config", "tag x.wav"])
+def test_a_closed_output_is_one_line(command: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {command} >&-', sys.executable, PROGRAM],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == OUTPUT_EXIT_STATUS
+    assert done.stderr == "mird: error: standard output is closed: redirect it to a file, or to /dev/null\n"
+
+
+@pytest.mark.system
+def test_what_is_quiet_needs_no_output(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" run --quiet --source "file:$2" >&-', sys.executable, PROGRAM, tmp_path],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert done.stderr == f"mird: error: {tmp_path} is a folder: name one audio file in it\n"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("options", [["config"], ["classes"], ["tag", "--frames", "--json"]])
+def test_a_full_disk_is_one_line(options: list[str], tmp_path: Path) -> None:
+    demonstration = [shipped(DEMONSTRATION)] if "tag" in options else []
+    environment = {**os.environ, **{f"XDG_{name}_HOME": str(tmp_path) for name in ("DATA", "CONFIG")}}
+    environment["XDG_RUNTIME_DIR"] = str(tmp_path)
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *options, *demonstration],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=environment,
+        )
+    assert done.returncode == OUTPUT_EXIT_STATUS
+    assert done.stderr == "mird: error: output cannot be written: No space left on device; write it elsewhere\n"
 
 
 @pytest.mark.system
