@@ -54,7 +54,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _n_windows(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if not 1 <= number <= 32:
-        raise argparse.ArgumentTypeError(f"{text}: must be 1 to 32")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1 to 32")
     return number

@@ -38,14 +38,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _channel(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if not 1 <= number <= 65_535:
-        raise argparse.ArgumentTypeError(f"{text}: channels count from 1")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be the number of a channel; channels count from 1")
     return number
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: not a time above 0 s")
+        raise argparse.ArgumentTypeError(f"{text!r}: not a time above 0 s")
     return number

@@ -398,7 +398,9 @@ def test_the_command_knows_the_kinds() -> None:
         (["--publish", "tcp://nonsense"], 8, "'tcp://nonsense' is no address such as"),
         (["--kind", "frames"], 2, "invalid choice: 'frames'"),
         (["--only-channel", "0"], 2, "channels count from 1"),
+        (["--only-channel", "abc"], 2, "--only-channel: 'abc': must be the number of a channel; channels count from 1"),
         (["--max-age", "-1"], 2, "not a time above 0 s"),
+        (["--max-age", "soon"], 2, "--max-age: 'soon': not a time above 0 s"),
         (["--max-age", "nan"], 2, "not a time above 0 s"),
     ],
 )

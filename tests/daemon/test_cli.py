@@ -69,6 +69,8 @@ def test_without_a_command_the_usage_is_shown(capsys: pytest.CaptureFixture[str]
         (["confg"], "unknown command 'confg'; did you mean config?"),
         (["qqq"], "unknown command 'qqq'; `mird --help` lists the commands"),
         (["config", "--hop"], "unrecognized arguments: --hop"),
+        (["enroll", "--windows", "abc", "a", "b"], "--windows: 'abc': must be a whole number from 1 to 32"),
+        (["enroll", "--windows", "33", "a", "b"], "--windows: '33': must be a whole number from 1 to 32"),
         (["--colour", "config"], "unrecognized arguments: --colour"),
     ],
 )
