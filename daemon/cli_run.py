@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     capture = open_capture(spec)
     encoder = open_engine(settings)
     store = open_store(settings, encoder)
+    for label in settings.class_thresholds.keys() - set(store.snapshot.prototypes.names):
+        logging.getLogger(__name__).warning("class_thresholds names %r, which is no class yet; see mird classes", label)
     with Publisher(settings.publish) as publisher:
         daemon = Daemon(
             settings,

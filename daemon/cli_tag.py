@@ -46,11 +46,13 @@ def run(args: argparse.Namespace) -> int:
     status = 0
     for file in args.files:
         name = shown(file)
+        n_told = 0
         try:
             spec = source_spec(settings.model_copy(update={"source": f"file:{file}"}))
             for message in tag(spec, recognizer, snapshot, settings):
                 if not isinstance(message, wanted):
                     continue
+                n_told += 1
                 if args.json:
                     values = to_map(message)
                     print(json.dumps({"file": name, **values}, ensure_ascii=False))
@@ -69,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
                         f"{where:<24.24}" * bool(where)
                         + f"{message.channel:>3} {start_s:9.2f} {end_s:9.2f}  {label:<24} {score:.2f}"
                     )
+            if not n_told:
+                print(f"mird: {name}: no instrument heard", file=sys.stderr)
         except SourceError as error:
             print("mird: error:", error, file=sys.stderr)
             status = error.exit_status

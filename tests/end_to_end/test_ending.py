@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from mird.clients.control import ControlClient
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import NullSink
     from tests.end_to_end.conftest import Demonstration, Listener, User
 
@@ -212,3 +216,11 @@ def test_nothing_is_left_in_the_home_of_who_only_listens(user: "User", demonstra
     assert user.run("tag", demonstration.path).returncode == 0
     left = [path for path in user.folder.rglob("*") if path.is_file()]
     assert left == []
+
+
+def test_a_recording_without_an_instrument_is_told_of(user: "User", tmp_path: "Path") -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 3 * 44_100).astype(np.float32)
+    soundfile.write(tmp_path / "noise.wav", noise, 44_100)
+    done = user.run("tag", tmp_path / "noise.wav")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == f"mird: {tmp_path / 'noise.wav'}: no instrument heard\n"
