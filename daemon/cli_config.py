@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from typing import Any
 
 from mird.daemon.cli_settings import OPTIONS, SWITCHES, add_setting_arguments, settings_of
 
@@ -15,9 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the settings, in TOML that a settings file could hold or as JSON lines."""
     from mird.daemon.paths import control_endpoint, settings_files, support_file
+    from mird.daemon.source import shown
 
     effective = settings_of(args)
-    values = effective.settings.model_dump()
+    values: dict[str, Any] = {
+        name: shown(value) if isinstance(value, str) else value
+        for name, value in effective.settings.model_dump().items()
+    }
     thresholds = values.pop("class_thresholds")
     rows = [(name, value, effective.origins.get(name, "default")) for name, value in values.items()]
     shares = [(label, score, effective.origins[f"class_thresholds.{label}"]) for label, score in thresholds.items()]

@@ -116,6 +116,14 @@ def test_what_config_prints_is_a_settings_file(tmp_path: Path, capsys: pytest.Ca
     assert values["class_thresholds.Ähre"] == 0.5
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_config_shows_a_name_that_is_no_utf_8_escaped(
+    form: list[str], capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert main(["config", *form, "--source", os.fsdecode(b"file:b\xffad.wav")]) == 0
+    assert rb'"file:b\\udcffad.wav"' in capfdbinary.readouterr().out
+
+
 @pytest.mark.system
 def test_a_reader_that_goes_away_is_no_error() -> None:
     process = subprocess.Popen(

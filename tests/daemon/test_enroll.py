@@ -187,7 +187,7 @@ def test_files_that_are_no_recordings_are_told_apart(tmp_path: Path) -> None:
         (fifo, "is no file"),
         (empty, "is empty"),
         (text, "is no audio"),
-        (raw, "is no audio"),
+        (raw, "has no header"),
         (written(tmp_path / "none.wav", silence(0.0)), "holds no samples"),
         (written(tmp_path / "slow.wav", tone(1.0), 500), "has a rate of 500 Hz"),
     ]:
