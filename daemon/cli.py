@@ -41,13 +41,11 @@ exit statuses:
   8    the daemon cannot be reached, or refused the request
   9    an encoder or front end cannot be loaded or used
   10   training or evaluation cannot go on
+  11   standard output is closed, or nothing more can be written
   130  interrupted
 """
 
 OUTPUT_EXIT_STATUS = 11
-OUTPUT_EXIT_LINE = f"""\
-  {OUTPUT_EXIT_STATUS}   standard output is closed, or nothing more can be written
-"""
 _UNWRITABLE = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
 
 
@@ -142,7 +140,7 @@ def _top_parser() -> argparse.ArgumentParser:
         usage="mird COMMAND [arguments]\n       mird COMMAND --help",
         description=f"Name the musical instruments in live sound.\n\ncommands:\n{commands}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EXIT_STATUSES.replace("  130", f"{OUTPUT_EXIT_LINE}  130"),
+        epilog=EXIT_STATUSES,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")

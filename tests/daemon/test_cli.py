@@ -12,7 +12,7 @@ import pytest
 
 from mird.daemon import errors
 from mird.daemon.assembly import DEMONSTRATION
-from mird.daemon.cli import COMMANDS, EXIT_STATUSES, OUTPUT_EXIT_LINE, OUTPUT_EXIT_STATUS, main
+from mird.daemon.cli import COMMANDS, EXIT_STATUSES, OUTPUT_EXIT_STATUS, main
 from mird.daemon.paths import shipped
 
 HEAVY = ("numpy", "scipy", "onnxruntime", "zmq", "pydantic", "torch", "rich", "soundfile", "pyaudio", "msgpack")
@@ -46,7 +46,7 @@ def test_help_names_every_command_and_exit_status(capsys: pytest.CaptureFixture[
     assert len(tree) > 5
     assert {error.exit_status for error in tree} <= documented
     assert {0, 1, 2, 8, 9, 10, 130} <= documented
-    for line in (*EXIT_STATUSES.splitlines(), *OUTPUT_EXIT_LINE.splitlines()):
+    for line in EXIT_STATUSES.splitlines():
         assert f"{line}\n" in text
 
 
