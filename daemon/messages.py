@@ -119,7 +119,7 @@ class Frame(Header):
     top : tuple of Score
         The likeliest classes by smoothed score, the best first.
     level_dbfs : float
-        RMS level of the window.
+        RMS level of the newest 0.2 s (of the hop where that is longer): what the silence gate looks at.
     engine : str
         Back end and encoder that computed it.
     revision : int

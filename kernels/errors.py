@@ -2,8 +2,7 @@
 
 KernelError                exit status 9 where it ends a command
 ├── ParameterError         a value that cannot be computed with (also a ValueError)
-├── EngineError            an encoder file or engine that cannot be loaded or run
-└── FingerprintError       two things that were not made for each other
+└── EngineError            an encoder file or engine that cannot be loaded or run
 """
 
 from __future__ import annotations
@@ -21,7 +20,3 @@ class ParameterError(KernelError, ValueError):
 
 class EngineError(KernelError):
     """An encoder could not be loaded or run; the message names the file and the reason."""
-
-
-class FingerprintError(KernelError):
-    """A file was made for another front end or encoder; the message holds both fingerprints."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from mird.kernels.encoder import Encoder, EncoderCard, open_encoder
+from mird.kernels.encoder import Encoder, EncoderCard
 from mird.kernels.image import picture
 from mird.kernels.scalogram import open_scalogram
 from mird.kernels.similarity import Prototypes, class_logits, probabilities
@@ -61,8 +59,3 @@ class Recognizer:
         """P(same) of embeddings, shape (n, n_dims), and every class, shape (n, n_classes), range (0, 1)."""
         card = self.card
         return probabilities(class_logits(embeddings, support.vectors, card.head, card.background))
-
-
-def open_recognizer(engine: Path, *, threads: int = 1) -> Recognizer:
-    """Load an encoder file and the fastest scalogram for it."""
-    return Recognizer(open_encoder(engine, threads=threads))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mird.kernels.encoder import open_encoder
 from mird.kernels.errors import ParameterError
 from mird.kernels.image import picture
-from mird.kernels.recognizer import Recognizer, open_recognizer
+from mird.kernels.recognizer import Recognizer
 from mird.kernels.scalogram import open_scalogram
 from mird.kernels.similarity import class_logits, probabilities, prototypes
 
@@ -23,7 +23,7 @@ def engine(request: pytest.FixtureRequest, encoder_file: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def recognizer(engine: Path) -> Recognizer:
-    return open_recognizer(engine)
+    return Recognizer(open_encoder(engine))
 
 
 @pytest.fixture(scope="module")
