@@ -20,7 +20,7 @@ from mird.clients.listen import form_for, kinds_for, listen
 from mird.clients.subscriber import Subscriber
 from mird.clients.summary import LabelTotal, Summary
 from mird.clients.view import LiveView
-from mird.daemon import cli_listen
+from mird.daemon import cli_subscription
 from mird.daemon.cli import main
 from mird.daemon.messages import KINDS, Event, Frame, Heartbeat, Level, Message, Score, State
 from mird.daemon.publisher import Publisher
@@ -388,7 +388,7 @@ def test_the_command_on_a_terminal_of_80_by_24(publisher: Publisher) -> None:
 
 
 def test_the_command_knows_the_kinds() -> None:
-    assert cli_listen.KINDS == KINDS
+    assert cli_subscription.KINDS == KINDS
 
 
 @pytest.mark.parametrize(
