@@ -30,6 +30,13 @@ is the start of each running event) and :class:`Heartbeat` (one a second). A num
 is ever NaN or infinite: digital silence is -200 dBFS. ``configs/schema/mird-1.schema.json`` says the same as a JSON
 Schema, and ``tests/golden/`` has an example of each message in both forms.
 
+Pictures go by a root of their own, so that whoever takes all of ``mird/1/`` neither gets them nor makes them::
+
+    mird-scalogram/1/<source>/<channel>/
+
+is published, one a hop and channel, only while somebody subscribes to it: a :class:`Scalogram`, with the header above
+and the kind ``scalogram``; ``configs/schema/mird-scalogram-1.schema.json``.
+
 A slow reader never slows the daemon: beyond a high-water mark its messages are dropped, which it sees in ``seq``.
 """
 
@@ -40,11 +47,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgpack
 
-from mird.daemon.fields import Choice, Flag, Number, Record, Sequence, Table, Text, Whole
+from mird.daemon.fields import Bytes, Choice, Flag, Number, Record, Sequence, Table, Text, Whole
 
 SCHEMA = 1
 KINDS = ("frame", "event", "level", "state", "hb")
 WHOLE_SOURCE_KINDS = ("state", "hb")  # of channel 0
+SCALOGRAM_ROOT = "mird-scalogram"
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:7475"
 FLOOR_DBFS = -200.0
 MAX_PAYLOAD_BYTES = 1 << 20
@@ -253,15 +261,68 @@ class Heartbeat(Header):
     latency_p99_ms: Annotated[float | None, Number(optional=True)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scalogram(Header):
+    """The newest columns of one channel's scalogram; published each hop while somebody subscribes.
+
+    They are cut out of the picture that the encoder was given, somewhat before the window's end, which blurs its last
+    columns. As many are sent as a hop has, rounded up: two messages may overlap by a part of a column, and the later
+    one is to be drawn over the earlier. After hops that were skipped there is a gap.
+
+    Attributes
+    ----------
+    sample_start, sample_end : int
+        What the columns show, at `rate_hz` since the stream began; the end is exclusive. All columns are as wide.
+    rate_hz : int
+    n_rows, n_columns : int
+    highest_hz, lowest_hz : float
+        Frequency of the first and of the last row.
+    spacing : "log" or "linear"
+        The rows are evenly spaced in the frequency's logarithm, or in the frequency.
+    floor_db, step_db : float
+        A byte b stands for ``floor_db + step_db * b`` dB, where 0 dB is a full-scale sine at the row's frequency; a
+        byte of 0 also for all that is less.
+    levels : bytes
+        ``n_columns * n_rows`` of them: column by column, the oldest first, in each the highest frequency first.
+    """
+
+    kind: ClassVar[str] = "scalogram"
+    sample_start: Count
+    sample_end: Count
+    rate_hz: Rate
+    n_rows: Annotated[int, Whole(1, 4096)]
+    n_columns: Annotated[int, Whole(1, 4096)]
+    highest_hz: Annotated[float, Number(0.0)]
+    lowest_hz: Annotated[float, Number(0.0)]
+    spacing: Annotated[Literal["log", "linear"], Choice(("log", "linear"))]
+    floor_db: Annotated[float, Number()]
+    step_db: Annotated[float, Number(0.0)]
+    levels: Annotated[bytes, Bytes(MAX_PAYLOAD_BYTES, least=1)]
+
+    def __post_init__(self) -> None:
+        if len(self.levels) != self.n_rows * self.n_columns:
+            raise MessageError(f"levels: {len(self.levels)} bytes, not {self.n_rows} x {self.n_columns}")
+
+    def topic(self) -> bytes:
+        """The first ZeroMQ frame."""
+        return scalogram_topic(self.source, self.channel)
+
+
+def scalogram_topic(source: str, channel: int) -> bytes:
+    """Topic of one channel's scalogram."""
+    return f"{SCALOGRAM_ROOT}/{SCHEMA}/{source}/{channel}/".encode()
+
+
 Message = Frame | Event | Level | State | Heartbeat
+Published = Message | Scalogram
 
 
-_TYPES: tuple[type[Any], ...] = (Frame, Event, Level, State, Heartbeat)
+_TYPES: tuple[type[Any], ...] = (Frame, Event, Level, State, Heartbeat, Scalogram)
 _RECORDS = MappingProxyType({each.kind: Record.of(each) for each in _TYPES})
 
 
-def to_map(message: Message) -> dict[str, Any]:
-    """The message as a map of plain Python values, as it is written to msgpack and to JSON.
+def to_map(message: Published) -> dict[str, Any]:
+    """The message as a map of plain Python values, as it is written to msgpack and, but for a scalogram's, to JSON.
 
     Raises
     ------
@@ -274,7 +335,7 @@ def to_map(message: Message) -> dict[str, Any]:
         raise MessageError(f"{message.kind} message, field {error}") from error
 
 
-def encode(message: Message) -> tuple[bytes, bytes]:
+def encode(message: Published) -> tuple[bytes, bytes]:
     """Both ZeroMQ frames of a message: topic and payload.
 
     Raises
@@ -301,13 +362,13 @@ def decode(payload: bytes) -> Message:
     MessageError
         It is no message of this version, or not a well-formed one; the text names the field.
     """
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise MessageError(f"message: {len(payload)} bytes, more than {MAX_PAYLOAD_BYTES}")
-    try:
-        values = msgpack.unpackb(payload, max_array_len=MAX_LABELS, max_map_len=256, max_ext_len=0)
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        raise MessageError(f"message: not msgpack: {str(error) or type(error).__name__}") from error
-    return from_map(values)
+    return from_map(_unpack(payload))
+
+
+def decode_scalogram(payload: bytes) -> Scalogram:
+    """Read the payload of a scalogram, whoever sent it; MessageError as :func:`decode`."""
+    message: Scalogram = _read(_unpack(payload), (Scalogram.kind,))
+    return message
 
 
 def from_map(values: Any) -> Message:
@@ -318,15 +379,29 @@ def from_map(values: Any) -> Message:
     MessageError
         As :func:`decode`.
     """
+    message: Message = _read(values, KINDS)
+    return message
+
+
+def _unpack(payload: bytes) -> Any:
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise MessageError(f"message: {len(payload)} bytes, more than {MAX_PAYLOAD_BYTES}")
+    try:
+        return msgpack.unpackb(payload, max_array_len=MAX_LABELS, max_map_len=256, max_ext_len=0)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise MessageError(f"message: not msgpack: {str(error) or type(error).__name__}") from error
+
+
+def _read(values: Any, kinds: tuple[str, ...]) -> Any:
+    """The message of a map, of one of some kinds."""
     if type(values) is not dict:
         raise MessageError(f"message: {type(values).__name__}, not a map")
     schema, kind = values.get("schema"), values.get("kind")
     if type(schema) is not int or schema != SCHEMA:
         raise MessageError(f"message, field schema: {str(schema)[:40]!r}, this reader knows {SCHEMA}")
-    if type(kind) is not str or kind not in KINDS:
-        raise MessageError(f"message, field kind: {str(kind)[:40]!r} is not one of {', '.join(KINDS)}")
+    if type(kind) is not str or kind not in kinds:
+        raise MessageError(f"message, field kind: {str(kind)[:40]!r} is not one of {', '.join(kinds)}")
     try:
-        message: Message = _RECORDS[kind].from_wire(values)
+        return _RECORDS[kind].from_wire(values)
     except ValueError as error:
         raise MessageError(f"{kind} message, field {error}") from error
-    return message

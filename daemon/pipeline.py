@@ -3,6 +3,8 @@
 ::
 
     Chunk -> Resampler -> History -> Recognizer -> Decision (one a channel) -> Level, Frame, Event
+                                        |
+                                        +--> Scalogram, for those who look
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from numpy.typing import NDArray
 from mird.daemon.capture import Stream
 from mird.daemon.decision import Change, Decision, DecisionSettings, Verdict
 from mird.daemon.history import History
-from mird.daemon.messages import Event, Frame, Level, Message, Score
+from mird.daemon.messages import Event, Frame, Level, Message, Scalogram, Score, scalogram_topic
 from mird.daemon.resample import Resampler
 from mird.daemon.ring import Chunk
+from mird.daemon.scalogram_columns import ScalogramColumns
 from mird.daemon.settings import Settings
 from mird.daemon.support_store import Snapshot
 from mird.kernels.recognizer import Recognizer
@@ -74,6 +77,9 @@ class Pipeline:
         self._resampler = Resampler(stream.rate_hz, front_end.rate_hz, n_channels)
         self._history = History(n_channels, self._window, self._hop)
         options = decision_settings(settings, recognizer.card.unknown_threshold)
+        self._columns = ScalogramColumns(front_end, recognizer.frequencies_hz, self._hop)
+        self._sounding: list[int] = []  # the channels' rows in the recognizer's latest pictures
+        self._newest = 0  # end of the latest window
         self._decisions = tuple(Decision(options) for _ in stream.channels)
         self._degraded = False
         self._n_padded = 0  # silence at the end of a stream that was shorter than a window
@@ -112,6 +118,17 @@ class Pipeline:
         while self._history.pending:
             yield self._hop_messages(snapshot())
 
+    def scalograms(self, is_wanted: Callable[[bytes], bool]) -> Iterator[Scalogram]:
+        """The newest columns of the latest hop, of the channels for whose topic `is_wanted` holds.
+
+        They come out of the pictures that the encoder was given: nothing is computed but their decibels.
+        """
+        for row, channel in enumerate(self._stream.channels):
+            if is_wanted(scalogram_topic(self._stream.source, channel)):
+                sounds = row in self._sounding
+                magnitudes = self._recognizer.magnitudes[self._sounding.index(row)] if sounds else None
+                yield self._columns.message(magnitudes, self._stream, channel, self._newest)
+
     def close(self) -> list[Message]:
         """End the running events."""
         time_s = (self._history.n_samples - self._n_padded) / self._rate_hz
@@ -123,6 +140,7 @@ class Pipeline:
 
     def _hop_messages(self, snapshot: Snapshot) -> list[Message]:
         windows, sample_end, n_gap = self._history.take()
+        self._newest = sample_end
         scores = self._scores(windows, snapshot)
         first = self.n_hops == 0
         self.n_hops += 1
@@ -159,7 +177,8 @@ class Pipeline:
         """P(same), shape (n_channels, n_classes); zeros, at no cost, where a channel is digitally silent."""
         scores = np.zeros((len(windows), len(snapshot.prototypes.names)), np.float32)
         sounding = np.flatnonzero(np.abs(windows).max(axis=1) > 0)
-        if len(sounding) and scores.shape[1]:
+        self._sounding = sounding.tolist()
+        if len(sounding):
             scores[sounding] = self._recognizer.score(windows[sounding], snapshot.prototypes)
         return scores
 

@@ -15,7 +15,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from mird.daemon.endpoints import bind, unbind_file
-from mird.daemon.messages import SCHEMA, Event, Message, MessageError, State, pack, to_map
+from mird.daemon.messages import SCHEMA, Event, MessageError, Published, State, pack, to_map
 
 MAX_RUNNING_EVENTS = 1024
 MAX_SUBSCRIPTIONS = 4096
@@ -92,12 +92,12 @@ class Publisher:
         """Whether anybody asked for this topic, as of the last :meth:`service`."""
         return any(topic.startswith(prefix) for prefix in self._prefixes)
 
-    def publish(self, message: Message) -> None:
+    def publish(self, message: Published) -> None:
         """Send a message to its subscribers; never waits, and raises nothing for what is in the message.
 
         Parameters
         ----------
-        message : Message
+        message : Published
             Its seq, replay, run_id and times are replaced.
         """
         try:
@@ -170,7 +170,7 @@ class Publisher:
         self._socket.close(linger=round(flush_s * 1000))
         self._context.term()
 
-    def _keep(self, topic: bytes, message: Message, values: dict[str, Any]) -> None:
+    def _keep(self, topic: bytes, message: Published, values: dict[str, Any]) -> None:
         """Remember what is to be replayed."""
         if isinstance(message, State):
             self._states[topic] = values

@@ -196,6 +196,8 @@ class Daemon:
                 self._publisher.publish(message)
                 if isinstance(message, Frame):
                     latencies.append(message.latency_ms)
+            for scalogram in pipeline.scalograms(self._publisher.has_subscriber):
+                self._publisher.publish(scalogram)
             self._publisher.service()
             if self._stop.is_set():
                 break

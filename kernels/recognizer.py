@@ -26,6 +26,7 @@ class Recognizer:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._scalogram = open_scalogram(encoder.card.front_end)
+        self._magnitudes = np.empty((0, len(self.frequencies_hz), encoder.card.front_end.n_columns), np.float32)
 
     @property
     def card(self) -> EncoderCard:
@@ -36,6 +37,19 @@ class Recognizer:
     def name(self) -> str:
         """Back ends in use, as messages name them: "scipy+onnxruntime"."""
         return f"{self._scalogram.name}+{self._encoder.name}"
+
+    @property
+    def magnitudes(self) -> NDArray[np.float32]:
+        """Scalograms of the windows that were embedded last, shape (n, n_scales, n_columns), >= 0.
+
+        Not to be changed. A full-scale sine at a row's frequency gives 1.
+        """
+        return self._magnitudes
+
+    @property
+    def frequencies_hz(self) -> NDArray[np.float64]:
+        """Frequency of each row of the scalogram, shape (n_scales,), highest first."""
+        return self._scalogram.frequencies_hz
 
     def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed windows of sound.
@@ -49,7 +63,8 @@ class Recognizer:
         NDArray[float32], shape (n, n_dims)
             Unit vectors.
         """
-        return self._encoder(picture(self._scalogram(windows), self.card.front_end))
+        self._magnitudes = self._scalogram(windows)
+        return self._encoder(picture(self._magnitudes, self.card.front_end))
 
     def score(self, windows: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
         """P(same) of every window and class of the support set, shape (n, n_classes), range (0, 1)."""

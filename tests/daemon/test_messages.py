@@ -140,7 +140,7 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 def test_golden_folder_has_these_messages_and_every_kind() -> None:
     assert {path.name for path in GOLDEN.iterdir()} == {
-        f"{name}.{form}" for name in MESSAGES for form in ("json", "msgpack")
+        f"{name}.{form}" for name in (*MESSAGES, "scalogram") for form in ("json", "msgpack")
     }
     assert {message.kind for message in MESSAGES.values()} == set(KINDS)
 
