@@ -19,6 +19,7 @@ DATA = {
         "demo/*.md",
         "schema/*.json",
         "recipes/*.toml",
+        "systemd/*",
         "*.toml",
     ],
 }

@@ -1,7 +1,8 @@
 """The command line: which commands there are, and how an error becomes an exit status.
 
-A command is a module ``mird.daemon.cli_<name>`` with ``add_arguments(parser)`` and ``run(args) -> int``. It is imported
-when it is chosen or its help is asked for, and imports what it needs inside ``run``: ``--help`` is quick.
+A command is a module ``mird.daemon.cli_<name>`` (its hyphens are underscores there) with ``add_arguments(parser)`` and
+``run(args) -> int``. It is imported when it is chosen or its help is asked for, and imports what it needs inside
+``run``: ``--help`` is quick.
 """
 
 import argparse
@@ -23,6 +24,7 @@ COMMANDS = {
     "tag": "name the instruments in recordings",
     "devices": "list the sound inputs of this machine",
     "config": "show the settings in force and where each came from",
+    "install-service": "run under systemd, from boot or login on; --remove undoes it",
     "evaluate": "measure an encoder on labelled recordings",
     "render": "make training clips out of soundfonts",
     "train": "train an encoder",
@@ -42,6 +44,7 @@ exit statuses:
   9    an encoder or front end cannot be loaded or used
   10   training or evaluation cannot go on
   11   standard output is closed, or nothing more can be written
+  12   the service cannot be installed or removed
   130  interrupted
 """
 
@@ -108,7 +111,7 @@ def _run(argv: list[str]) -> int:
         nearest = difflib.get_close_matches(chosen.command, COMMANDS, n=1)
         advice = f"did you mean {nearest[0]}?" if nearest else "`mird --help` lists the commands"
         top.error(f"unknown command {chosen.command!r}; {advice}")
-    module = import_module(f"mird.daemon.cli_{chosen.command}")
+    module = import_module(f"mird.daemon.cli_{chosen.command.replace('-', '_')}")
     summary = COMMANDS[chosen.command]
     parser = _Parser(
         prog=f"mird {chosen.command}",

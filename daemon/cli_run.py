@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     effective = settings_of(args)  # a wrong one is told before anything heavy is imported
     settings = effective.settings
 
+    import faulthandler
     import logging
     import signal
     import threading
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from mird.clients.subscriber import Subscriber
     from mird.daemon.assembly import control_address, open_engine, open_store, source_spec, waiting_name
     from mird.daemon.capture import open_capture
+    from mird.daemon.notify import Notifier
     from mird.daemon.publisher import Publisher
     from mird.daemon.service import Daemon
     from mird.kernels.recognizer import Recognizer
@@ -48,21 +50,27 @@ def run(args: argparse.Namespace) -> int:
     level = settings.log_level.upper() if args.quiet or form != "live" else "ERROR"  # the live view has the screen
     logging.basicConfig(stream=sys.stderr, level=level, format="mird: %(levelname)s: %(message)s")
 
+    notifier = Notifier.from_environment()
+    if notifier.watchdog_s is not None:
+        faulthandler.enable()  # where each thread hangs, when the watchdog aborts
     spec = source_spec(settings)
     capture = open_capture(spec)
-    encoder = open_engine(settings)
-    store = open_store(settings, encoder)
+    with notifier.starting("loading the encoder"):
+        encoder = open_engine(settings)
+        store = open_store(settings, encoder)
+        recognizer = Recognizer(encoder)
     for label in settings.class_thresholds.keys() - set(store.snapshot.prototypes.names):
         logging.getLogger(__name__).warning("class_thresholds names %r, which is no class yet; see mird classes", label)
     with Publisher(settings.publish) as publisher:
         daemon = Daemon(
             settings,
             capture,
-            Recognizer(encoder),
+            recognizer,
             store,
             publisher,
             control_address(settings, create=True),
             waiting_name(spec),
+            notifier,
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: daemon.stop())

@@ -9,7 +9,8 @@
     ├── SupportError              6   the support set on disk
     │   ├── SupportDamagedError       is no support set, or not a whole one
     │   └── SupportMismatchError      was made with another encoder
-    └── EndpointError             7   an address to publish or listen at
+    ├── EndpointError             7   an address to publish or listen at
+    └── ServiceError             12   the systemd service
 
 A message is one line: what is wrong, with the value; where; what to do. The number is the exit status of the command
 that the error ends. Clients (8), kernels (9) and training (10) have trees of their own.
@@ -58,3 +59,9 @@ class EndpointError(MirdError):
     """A socket cannot be bound: its address is in use, malformed or not this machine's."""
 
     exit_status = 7
+
+
+class ServiceError(MirdError):
+    """The systemd service cannot be installed or removed."""
+
+    exit_status = 12

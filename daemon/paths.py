@@ -27,7 +27,12 @@ def shipped(name: str) -> Path:
 
 def settings_files() -> tuple[Path, ...]:
     """The settings files that are read where they exist, the weakest first."""
-    return (SYSTEM_SETTINGS, _xdg_folder("XDG_CONFIG_HOME", ".config") / "mird" / "mird.toml")
+    return (SYSTEM_SETTINGS, user_config_folder() / "mird" / "mird.toml")
+
+
+def user_config_folder() -> Path:
+    """The folder of this user's settings, of all programs; SettingsError where the user has no home."""
+    return _xdg_folder("XDG_CONFIG_HOME", ".config")
 
 
 def support_file() -> Path:

@@ -24,6 +24,7 @@ from mird.daemon.capture import Capture, CaptureState, CaptureStatus, Stream
 from mird.daemon.control import ControlServer
 from mird.daemon.errors import SourceError
 from mird.daemon.messages import MAX_LABELS, Frame, Heartbeat, State
+from mird.daemon.notify import Notifier
 from mird.daemon.pipeline import Pipeline
 from mird.daemon.publisher import Publisher
 from mird.daemon.settings import Settings
@@ -62,6 +63,8 @@ class Daemon:
     control_endpoint : str
     source : str
         The source's name in topics until a stream is open.
+    notifier : Notifier, optional
+        Tells systemd; by default nobody is told.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class Daemon:
         publisher: Publisher,
         control_endpoint: str,
         source: str,
+        notifier: Notifier | None = None,
     ) -> None:
         self._settings = settings
         self._capture = capture
@@ -85,6 +89,7 @@ class Daemon:
         self._store = store
         self._publisher = publisher
         self._source = source
+        self._notifier = notifier or Notifier()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._started_s = time.monotonic()
@@ -114,6 +119,7 @@ class Daemon:
                 self._control.poll(POLL_S)
         finally:
             self._stop.set()
+            self._notifier.stopping()
             self._capture.stop()
             if processing.ident is not None:
                 processing.join()
@@ -126,11 +132,18 @@ class Daemon:
 
     def _process_guarded(self) -> None:
         try:
+            self._warm_up()
+            self._notifier.ready()  # a device may still be waited for
             self._process()
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             self._failure = error
         finally:
             self._stop.set()
+
+    def _warm_up(self) -> None:
+        """Recognise a window of noise, so that no first hop is late."""
+        noise = np.random.default_rng(0).normal(0.0, 0.1, (1, self._recognizer.card.front_end.window))
+        self._recognizer.embed(noise.astype(np.float32))
 
     def _process(self) -> None:
         latencies: deque[float] = deque(maxlen=LATENCIES)
@@ -140,6 +153,7 @@ class Daemon:
         stream: Stream | None = None
         fault = ""
         while True:
+            self._notifier.alive()  # here, so that what stops this loop is noticed, and nothing that it waits for is
             if pipeline is None or stream is None or stream.ring.drained:
                 if pipeline is not None:
                     pipeline.finish()
@@ -199,6 +213,7 @@ class Daemon:
             for scalogram in pipeline.scalograms(self._publisher.has_subscriber):
                 self._publisher.publish(scalogram)
             self._publisher.service()
+            self._notifier.alive()
             if self._stop.is_set():
                 break
 
@@ -209,6 +224,7 @@ class Daemon:
     def _announce(self, status: CaptureStatus, stream: Stream | None) -> None:
         snapshot = self._store.snapshot
         _log.info("%s: %s", status.state, status.detail)
+        self._notifier.status(f"{status.state}: {status.detail}")
         self._publisher.publish(
             State(
                 source=self._source,

@@ -1,0 +1,147 @@
+"""What mird tells systemd: that it is ready, alive, reloading, busy starting or stopping, and a line of status.
+
+One datagram a message to the socket that ``NOTIFY_SOCKET`` names, as sd_notify(3) says. Without that variable, or where
+nobody listens at it, everything here does nothing: mird runs the same without systemd.
+"""
+
+import contextlib
+import logging
+import os
+import socket as sockets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final, Self
+
+MAX_STATUS_BYTES: Final = 512
+
+PATIENCE_S: Final = 1.0
+"""How long a message that must arrive is tried again while systemd is busy."""
+
+EXTENSION_S: Final = 30.0
+"""How much more time a start asks for at once; it asks again each third of it."""
+
+_log = logging.getLogger(__name__)
+
+
+class Notifier:
+    """Sends notifications; every method may be called from any thread.
+
+    :meth:`alive` and :meth:`status` never wait, for they are called by the processing thread.
+
+    Parameters
+    ----------
+    address : str
+        Path of a datagram socket, or ``@NAME`` in the abstract namespace; empty: nobody is told anything.
+    watchdog_s : float, optional
+        The time without a sign of life after which the service is killed; without it none is given.
+
+    Attributes
+    ----------
+    watchdog_s : float or None
+    n_unsent : int
+        Messages that systemd did not take.
+    """
+
+    def __init__(self, address: str = "", watchdog_s: float | None = None) -> None:
+        self.watchdog_s = watchdog_s
+        self.n_unsent = 0
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        self._alive_mono_s = float("-inf")
+        self._status = ""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """The notifier that ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` ask for."""
+        address = environment.get("NOTIFY_SOCKET", "")
+        if not address.startswith(("/", "@")):
+            return cls()
+        ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        interval_us = environment.get("WATCHDOG_USEC", "")
+        watching = ours and interval_us.isascii() and interval_us.isdigit() and int(interval_us) > 0
+        return cls(address, int(interval_us) / 1e6 if watching else None)
+
+    def ready(self) -> None:
+        """Started: the engine is warm, and the sockets are bound."""
+        self._send("READY=1", PATIENCE_S)
+
+    def alive(self) -> None:
+        """A sign of life, for the watchdog; sent at most each quarter of its time, however often this is called."""
+        if self.watchdog_s is not None and time.monotonic() - self._alive_mono_s >= self.watchdog_s / 4:
+            self._alive_mono_s = time.monotonic()
+            self._send("WATCHDOG=1")
+
+    def status(self, text: str) -> None:
+        """The line that ``systemctl status`` shows; sent where it has changed."""
+        line = " ".join(text.split()).encode(errors="replace")[:MAX_STATUS_BYTES].decode(errors="ignore")
+        if line != self._status:
+            self._status = line
+            self._send(f"STATUS={line}")
+
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """Around a reload: systemd waits for its end, whether it went well or not."""
+        # Both in one datagram: systemd tells by the time whether it is an answer to the reload that it asked for.
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", PATIENCE_S)
+        try:
+            yield
+        finally:
+            self._send("READY=1", PATIENCE_S)
+
+    @contextlib.contextmanager
+    def starting(self, what: str, at_most_s: float = 3600.0) -> Iterator[None]:
+        """Around work before :meth:`ready` that may take longer than the unit's TimeoutStartSec, such as an engine's.
+
+        Parameters
+        ----------
+        what : str
+            For the status line, such as ``"building the engine"``.
+        at_most_s : float
+            After this no more time is asked for: what hangs is still killed.
+        """
+        if not self._address:
+            yield
+            return
+        self.status(what)
+        done = threading.Event()
+
+        def ask() -> None:
+            deadline_s = time.monotonic() + at_most_s
+            while time.monotonic() < deadline_s:
+                self._send(f"EXTEND_TIMEOUT_USEC={round(EXTENSION_S * 1e6)}", PATIENCE_S)
+                if done.wait(EXTENSION_S / 3):
+                    return
+
+        thread = threading.Thread(target=ask, name="mird-starting", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def stopping(self) -> None:
+        """On the way to the end."""
+        self._send("STOPPING=1", PATIENCE_S)
+
+    def _send(self, message: str, patience_s: float = 0.0) -> None:
+        if not self._address:
+            return
+        deadline_s = time.monotonic() + patience_s
+        with sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM) as socket:
+            socket.settimeout(0)
+            error = self._try(socket, message)
+            while isinstance(error, BlockingIOError) and time.monotonic() < deadline_s:
+                time.sleep(0.01)  # the queue of systemd's end is full, which no poll of this end can tell
+                error = self._try(socket, message)
+        if error is not None:
+            self.n_unsent += 1
+            if self.n_unsent == 1:
+                _log.warning("systemd cannot be told %s: %s", message.partition("\n")[0], error.strerror)
+
+    def _try(self, socket: sockets.socket, message: str) -> OSError | None:
+        try:
+            socket.sendto(message.encode(), self._address)
+        except OSError as error:
+            return error
+        return None

@@ -1,0 +1,163 @@
+"""What systemd is told, received by a real datagram socket."""
+
+import contextlib
+import os
+import socket as sockets
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mird.daemon.notify import Notifier
+
+
+class Manager:
+    """The end of the notification socket that systemd has."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM)
+        self.socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
+        self.socket.settimeout(5.0)
+
+    def next(self) -> str:
+        return self.socket.recv(65_536).decode()
+
+    def assert_nothing(self) -> None:
+        self.socket.settimeout(0.0)
+        with pytest.raises(BlockingIOError):
+            self.socket.recv(65_536)
+        self.socket.settimeout(5.0)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> str:
+    return str(tmp_path / "notify")
+
+
+@pytest.fixture
+def manager(address: str) -> Iterator[Manager]:
+    one = Manager(address)
+    yield one
+    one.socket.close()
+
+
+@pytest.mark.usefixtures("manager")
+def test_the_environment_says_where_and_how_often(address: str) -> None:
+    here = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "2500000"}
+    assert Notifier.from_environment(here).watchdog_s == 2.5
+    assert Notifier.from_environment(here | {"WATCHDOG_PID": str(os.getpid())}).watchdog_s == 2.5
+    assert Notifier.from_environment(here | {"WATCHDOG_PID": "1"}).watchdog_s is None
+    assert Notifier.from_environment(here | {"WATCHDOG_USEC": "soon"}).watchdog_s is None
+    assert Notifier.from_environment({"WATCHDOG_USEC": "2500000"}).watchdog_s is None
+
+
+def test_a_life_s_messages(manager: Manager, address: str) -> None:
+    notifier = Notifier(address)
+    notifier.ready()
+    assert manager.next() == "READY=1"
+    notifier.status("LIVE: one\nline of text")
+    assert manager.next() == "STATUS=LIVE: one line of text"
+    notifier.status("LIVE: one line of text")
+    notifier.alive()  # no watchdog was asked for
+    notifier.stopping()
+    assert manager.next() == "STOPPING=1"
+    manager.assert_nothing()
+
+
+def test_a_long_status_is_cut_between_characters(manager: Manager, address: str) -> None:
+    Notifier(address).status("x" + "ä" * 1000)
+    assert manager.next() == "STATUS=x" + "ä" * 255
+
+
+def test_an_abstract_address(tmp_path: Path) -> None:
+    address = f"@mird-{os.getpid()}-{tmp_path.name}"
+    manager = Manager(address)
+    Notifier(address).ready()
+    assert manager.next() == "READY=1"
+    manager.socket.close()
+
+
+def test_signs_of_life_are_rationed(manager: Manager, address: str) -> None:
+    notifier = Notifier(address, watchdog_s=0.4)
+    began_s = time.monotonic()
+    n_calls = 0
+    while time.monotonic() - began_s < 0.35:
+        notifier.alive()
+        n_calls += 1
+        time.sleep(0.001)
+    for _ in range(2):
+        assert manager.next() == "WATCHDOG=1"
+    n_more = 0
+    manager.socket.settimeout(0.0)
+    while True:
+        try:
+            assert manager.socket.recv(100) == b"WATCHDOG=1"
+        except BlockingIOError:
+            break
+        n_more += 1
+    assert n_more <= 3 < n_calls
+
+
+def test_a_reload_has_its_time_in_the_same_datagram(manager: Manager, address: str) -> None:
+    notifier = Notifier(address)
+    before_us = time.monotonic_ns() // 1000
+    with contextlib.suppress(ValueError), notifier.reloading():
+        raise ValueError
+    first, second = manager.next().split("\n")
+    assert first == "RELOADING=1"
+    assert before_us <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+    assert manager.next() == "READY=1", "also after a failure, or systemd would wait for its end"
+
+
+def test_a_long_start_asks_for_more_time_until_it_is_over(
+    manager: Manager, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mird.daemon.notify.EXTENSION_S", 0.03)
+    notifier = Notifier(address)
+    with notifier.starting("building the engine"):
+        assert manager.next() == "STATUS=building the engine"
+        for _ in range(3):
+            assert manager.next() == "EXTEND_TIMEOUT_USEC=30000"
+        n_threads = threading.active_count()
+    assert threading.active_count() == n_threads - 1
+
+
+def test_a_start_that_hangs_gets_no_more_time(manager: Manager, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mird.daemon.notify.EXTENSION_S", 0.03)
+    with Notifier(address).starting("building the engine", at_most_s=0.1):
+        assert manager.next() == "STATUS=building the engine"
+        manager.socket.settimeout(1.0)
+        n_asked = 0
+        with contextlib.suppress(TimeoutError):
+            while manager.next():
+                n_asked += 1
+    assert 1 <= n_asked < 20
+
+
+def test_a_manager_that_takes_nothing_does_not_hold_the_processing_thread(manager: Manager, address: str) -> None:
+    notifier = Notifier(address, watchdog_s=1e-9)
+    began_s = time.monotonic()
+    for _ in range(5000):
+        notifier.alive()
+    assert notifier.n_unsent > 0
+    assert time.monotonic() - began_s < 2.0
+
+
+def test_a_manager_that_has_gone_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    notifier = Notifier(str(tmp_path / "none"))
+    notifier.ready()
+    notifier.stopping()
+    assert notifier.n_unsent == 2
+    assert len(caplog.records) == 1
+    assert "systemd cannot be told READY=1" in caplog.text
+
+
+def test_without_systemd_nothing_is_sent() -> None:
+    notifier = Notifier.from_environment({})
+    with notifier.starting("building the engine"), notifier.reloading():
+        notifier.ready()
+        notifier.status("LIVE")
+        notifier.alive()
+    assert notifier.n_unsent == 0
