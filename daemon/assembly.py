@@ -26,7 +26,13 @@ def open_engine(settings: Settings) -> Encoder:
 def open_store(settings: Settings, encoder: Encoder) -> SupportStore:
     """The user's support set, or the shipped one as long as nothing was changed; SupportError if it cannot be used."""
     path = Path(settings.support).expanduser() if settings.support else support_file()
-    return SupportStore(Recognizer(encoder), path, shipped(SHIPPED_SUPPORT))
+    return SupportStore(
+        Recognizer(encoder),
+        path,
+        shipped(SHIPPED_SUPPORT),
+        settings.unknown_threshold,
+        settings.class_thresholds,
+    )
 
 
 def source_spec(settings: Settings) -> SourceSpec:
