@@ -44,6 +44,10 @@ EXTRAS = {
     "fast": ["ducc0>=0.36"],
     # The scalogram on an NVIDIA GPU, with the parts of CUDA that it needs.
     "cuda": ["cupy-cuda13x[ctk]>=14.0"],
+    # The encoder on an NVIDIA GPU: compiled by TensorRT-RTX, whose package is whole, or by TensorRT, for the GPUs of
+    # data centres too, whose package fetches most of itself from NVIDIA.
+    "tensorrt-rtx": ["tensorrt-rtx>=1.7", "onnx>=1.17", "cupy-cuda13x[ctk]>=14.0"],
+    "tensorrt": ["tensorrt>=11.0", "onnx>=1.17", "cupy-cuda13x[ctk]>=14.0"],
     # What the benchmarks measure with, and the peers that they compare with.
     "bench": [
         "fcwt>=0.1",
@@ -65,6 +69,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "ruff>=0.9",
         "setuptools>=77",
+        "tensorrt-rtx>=1.7",
     ],
 }
 

@@ -17,10 +17,14 @@ SHIPPED_SUPPORT = "support/default.mird"
 DEMONSTRATION = "demo/demo.flac"
 
 
+def engine_file(settings: Settings) -> Path:
+    """The encoder's file that the settings name, or the shipped one."""
+    return Path(settings.engine).expanduser() if settings.engine else shipped(SHIPPED_ENGINE)
+
+
 def open_engine(settings: Settings) -> Encoder:
-    """The encoder that the settings name, or the shipped one; EngineError if it cannot be loaded."""
-    path = Path(settings.engine).expanduser() if settings.engine else shipped(SHIPPED_ENGINE)
-    return open_encoder(path, threads=settings.threads)
+    """The encoder that the settings name, or the shipped one, on the CPU; EngineError if it cannot be loaded."""
+    return open_encoder(engine_file(settings), threads=settings.threads)
 
 
 def open_store(settings: Settings, encoder: Encoder) -> SupportStore:

@@ -33,6 +33,7 @@ COMMANDS = {
     "evaluate": "measure an encoder on labelled recordings",
     "render": "make training clips out of soundfonts",
     "train": "train an encoder",
+    "compile": "compile an encoder for an NVIDIA GPU",
 }
 
 EXIT_STATUSES = """\
