@@ -48,6 +48,9 @@ EXTRAS = {
     # data centres too, whose package fetches most of itself from NVIDIA.
     "tensorrt-rtx": ["tensorrt-rtx>=1.7", "onnx>=1.17", "cupy-cuda13x[ctk]>=14.0"],
     "tensorrt": ["tensorrt>=11.0", "onnx>=1.17", "cupy-cuda13x[ctk]>=14.0"],
+    # The bridges: what mird hears, to stage gear and home automation; `live` is all of them.
+    "osc": ["python-osc>=1.9"],
+    "live": ["python-osc>=1.9"],
     # What the benchmarks measure with, and the peers that they compare with.
     "bench": [
         "fcwt>=0.1",
@@ -65,6 +68,7 @@ EXTRAS = {
         "mypy>=1.15",
         "nvidia-cuda-nvrtc>=13.0",
         "psutil>=5.9",
+        "python-osc>=1.9",
         "pytest>=8.2",
         "pytest-timeout>=2.3",
         "ruff>=0.9",

@@ -120,7 +120,11 @@ def test_every_import_is_a_declared_dependency() -> None:
     declared = _declared()
     default = declared[""] | {"pydantic", "mird"}  # pydantic-settings is made of pydantic
     on_gpu = declared["cuda"] | declared["tensorrt-rtx"]
-    allowed = {"training": default | declared["train"], "kernels": default | declared["fast"] | on_gpu}
+    allowed = {
+        "clients": default | declared["live"],
+        "training": default | declared["train"],
+        "kernels": default | declared["fast"] | on_gpu,
+    }
     owners = {"cupy": ["cupy-cuda13x"], **packages_distributions()}
     for path in MODULES:
         for name in set(_imports(ast.parse((ROOT / path).read_text(encoding="utf-8")))) - sys.stdlib_module_names:
