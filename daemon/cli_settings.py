@@ -20,6 +20,7 @@ OPTIONS = {
     "stdin_format": ("FORMAT", "u8, s16le, s24le, s32le, f32le or f64le (default s16le)"),
     "publish": ("ADDRESS", "where frames and events are published (default tcp://127.0.0.1:7475)"),
     "control": ("ADDRESS", "control socket (default: in the user's runtime folder)"),
+    "metrics": ("ADDRESS", "where Prometheus reads metrics, such as 127.0.0.1:7477 (default: nowhere)"),
     "hop_ms": ("MS", "time from one frame to the next, 20 to 1000 (default 100)"),
     "engine": ("FILE", "encoder (default: the shipped one)"),
     "support": ("FILE", "support set (default: the user's own, or the shipped one)"),
@@ -30,11 +31,6 @@ OPTIONS = {
     "release_ms": ("MS", "time that a class must be gone before its event ends (default 300)"),
     "top_k": ("N", "classes that a frame lists (default 5)"),
     "threads": ("N", "threads that the encoder computes with (default 1)"),
-    "device": ("DEVICE", "auto, cpu or cuda: an NVIDIA GPU where there is one, the CPU alone, or a GPU (default auto)"),
-    "precision": (
-        "TYPE",
-        "auto, float32, float16 or int8: the encoder's arithmetic on a GPU, auto is float16 (default auto)",
-    ),
     "log_level": ("LEVEL", "debug, info, warning or error (default info)"),
 }
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -20,19 +19,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from mird.daemon.calibration import Calibration
 from mird.daemon.capture import Capture, CaptureState, CaptureStatus, Stream
 from mird.daemon.control import ControlServer
-from mird.daemon.errors import MirdError, SourceError
-from mird.daemon.heard import Heard
-from mird.daemon.live_requests import LiveRequests
+from mird.daemon.errors import SourceError
 from mird.daemon.messages import MAX_LABELS, Frame, Heartbeat, State
 from mird.daemon.notify import Notifier
 from mird.daemon.pipeline import Pipeline
+from mird.daemon.progress import CAPTURE_TO_PUBLISH, Progress
 from mird.daemon.publisher import Publisher
-from mird.daemon.reloading import report, swapped
+from mird.daemon.reading import Reader, count
 from mird.daemon.settings import Settings
-from mird.daemon.support_store import Snapshot, SupportStore
+from mird.daemon.support_store import SupportStore
 from mird.kernels.recognizer import Recognizer
 
 IDLE_S: Final = 0.05
@@ -44,12 +41,7 @@ POLL_S: Final = 0.2
 LATE_HOPS: Final = 2
 """A live source may be this many hops behind before some are left out."""
 
-CALIBRATION_FILE: Final = "calibration.json"
-"""Beside the support set."""
-
 HEARTBEAT_S: Final = 1.0
-LATENCIES: Final = 600
-"""Frames over which the heartbeat's latencies are taken."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +64,6 @@ class Daemon:
         The source's name in topics until a stream is open.
     notifier : Notifier, optional
         Tells systemd; by default nobody is told.
-    load : Callable[[], Settings], optional
-        Reads the settings anew, for :meth:`reload`.
 
     Raises
     ------
@@ -91,58 +81,55 @@ class Daemon:
         control_endpoint: str,
         source: str,
         notifier: Notifier | None = None,
-        load: Callable[[], Settings] | None = None,
     ) -> None:
         self._settings = settings
-        self._load = load or (lambda: settings)
         self._capture = capture
         self._recognizer = recognizer
         self._store = store
         self._publisher = publisher
         self._source = source
         self._notifier = notifier or Notifier()
-        self._calibration = Calibration(store.path.with_name(CALIBRATION_FILE))
-        self._heard: Heard | None = None  # set by the processing thread
-        self._live = LiveRequests(lambda: self._heard, store, self._calibration, lambda: self._settings.silence_dbfs)
         self._stop = threading.Event()
-        self._reload_wanted = threading.Event()
         self._failure: BaseException | None = None
-        self._started_s = time.monotonic()
-        self._counters = dict.fromkeys(
-            ("n_hops", "n_hops_skipped", "n_overflows", "n_gaps", "n_lost_frames", "n_opens"), 0
-        )
+        self._progress = Progress()
         self._control = ControlServer(control_endpoint, self._handlers())
 
     def stop(self) -> None:
         """Ask the daemon to end; from any thread or a signal handler."""
         self._stop.set()
 
-    def ask_reload(self) -> None:
-        """Ask the daemon to :meth:`reload`; from any thread or a signal handler. What is wrong is logged."""
-        self._reload_wanted.set()
-
     def run(self) -> None:
         """Listen until :meth:`stop`, or until a file or standard input has ended.
 
         Raises
         ------
+        EndpointError
+            The metrics' address cannot be bound.
         SourceError
             The source was found to be unusable, or a file or standard input ended damaged, cut short or without sound;
             what there was has been published.
         """
         processing = threading.Thread(target=self._process_guarded, name="mird-processing")
+        metrics = None
         try:
+            if self._settings.metrics:
+                from mird.daemon.metrics import MetricsServer
+
+                parts = (self._capture, self._recognizer, self._store, self._publisher, self._control, self._progress)
+                metrics = MetricsServer(self._settings.metrics, Reader(*parts))
+                _log.info("metrics are at %s", metrics.url)
             self._capture.start()
             processing.start()
             while not self._stop.is_set():
                 self._control.poll(POLL_S)
-                self._look_around()
         finally:
             self._stop.set()
             self._notifier.stopping()
             self._capture.stop()
             if processing.ident is not None:
                 processing.join()
+            if metrics is not None:
+                metrics.close()
             self._publisher.close()
             self._control.close()
         if self._failure is not None:
@@ -166,8 +153,7 @@ class Daemon:
         self._recognizer.embed(noise.astype(np.float32))
 
     def _process(self) -> None:
-        latencies: deque[float] = deque(maxlen=LATENCIES)
-        announced: tuple[CaptureStatus, Snapshot] | None = None
+        announced: tuple[CaptureStatus, int] | None = None
         heartbeat_s = 0.0
         pipeline: Pipeline | None = None
         stream: Stream | None = None
@@ -177,7 +163,7 @@ class Daemon:
             if pipeline is None or stream is None or stream.ring.drained:
                 if pipeline is not None:
                     pipeline.finish()
-                    self._publish_hops(pipeline, latencies)
+                    self._publish_hops(pipeline)
                     self._end(pipeline)
                     pipeline = None
                 ended = stream
@@ -186,25 +172,16 @@ class Daemon:
                     if stream.source != self._source:
                         self._publisher.forget(self._source)
                     self._source = stream.source
-                    front_end = self._recognizer.card.front_end
-                    self._heard = Heard(
-                        stream.stream_id,
-                        stream.source,
-                        stream.channels,
-                        front_end.rate_hz,
-                        front_end.window_s,
-                        self._heard,
-                    )
-                    pipeline = Pipeline(self._recognizer, stream, self._settings, self._heard)
+                    self._progress.newest.clear()
+                    pipeline = Pipeline(self._recognizer, stream, self._settings)
             status = self._capture.status
             to_come = status.state is CaptureState.ENDED and pipeline is not None  # what is left in the ring
-            snapshot = self._store.snapshot
-            if not to_come and (announced is None or announced[0] != status or announced[1] is not snapshot):
-                announced = (status, snapshot)
+            if not to_come and announced != (status, self._store.snapshot.revision):
+                announced = (status, self._store.snapshot.revision)
                 self._announce(status, stream)
             if time.monotonic() - heartbeat_s >= HEARTBEAT_S:
                 heartbeat_s = time.monotonic()
-                self._beat(stream, latencies)
+                self._beat(stream)
             self._publisher.service()
             if self._stop.is_set():
                 break
@@ -216,31 +193,33 @@ class Daemon:
                 continue
             stream.ring.wait_for_data(pipeline.n_wanted(), IDLE_S)
             chunk = stream.ring.read(stream.rate_hz)
-            self._counters["n_lost_frames"] += chunk.n_lost
-            self._counters["n_gaps"] += chunk.n_lost > 0
-            pipeline.tune(self._settings, self._calibration.gates(stream.source))
+            self._progress.counters["n_lost_frames"] += chunk.n_lost
+            self._progress.counters["n_gaps"] += chunk.n_lost > 0
             pipeline.push(chunk)
             if not stream.lossless:
                 skipped = pipeline.n_hops_skipped
                 pipeline.catch_up(LATE_HOPS)
-                self._counters["n_hops_skipped"] += pipeline.n_hops_skipped - skipped
-            self._publish_hops(pipeline, latencies)
+                self._progress.skipped(pipeline.n_hops_skipped - skipped)
+            self._publish_hops(pipeline)
         if pipeline is not None:
             self._end(pipeline)
         if announced is None or announced[0].state is not CaptureState.ENDED:
             self._announce(replace(status, state=CaptureState.ENDED, detail="mird was told to stop"), stream)
-        self._beat(stream, latencies)
+        self._beat(stream)
         self._publisher.close(flush_s=0.5)
         if fault:
             raise SourceError(fault)
 
-    def _publish_hops(self, pipeline: Pipeline, latencies: deque[float]) -> None:
+    def _publish_hops(self, pipeline: Pipeline) -> None:
         for messages in pipeline.hops(lambda: self._store.snapshot):
-            self._counters["n_hops"] += 1
+            self._progress.counters["n_hops"] += 1
+            began_s = time.perf_counter()
             for message in messages:
                 self._publisher.publish(message)
                 if isinstance(message, Frame):
-                    latencies.append(message.latency_ms)
+                    self._progress.stages[CAPTURE_TO_PUBLISH].add(message.latency_ms / 1000)
+                    self._progress.newest[message.channel] = message
+            self._progress.took({**pipeline.seconds, "publish": time.perf_counter() - began_s})
             for scalogram in pipeline.scalograms(self._publisher.has_subscriber):
                 self._publisher.publish(scalogram)
             self._publisher.service()
@@ -271,81 +250,32 @@ class Daemon:
                 channels=stream.channels if stream else (),
                 hop_s=self._settings.hop_ms / 1000,
                 window_s=self._recognizer.card.front_end.window_s,
-                counters=self._count(status),
+                counters=count(self._progress, status),
             )
         )
 
-    def _beat(self, stream: Stream | None, latencies: deque[float]) -> None:
+    def _beat(self, stream: Stream | None) -> None:
+        p50_s, p99_s = self._progress.stages[CAPTURE_TO_PUBLISH].quantiles_s() or (None, None)
         self._publisher.publish(
             Heartbeat(
                 source=self._source,
                 channel=0,
                 stream_id=stream.stream_id if stream else "",
-                uptime_s=time.monotonic() - self._started_s,
-                counters=self._count(self._capture.status),
-                latency_p50_ms=float(np.percentile(latencies, 50)) if latencies else None,
-                latency_p99_ms=float(np.percentile(latencies, 99)) if latencies else None,
+                uptime_s=self._progress.uptime_s,
+                counters=count(self._progress, self._capture.status),
+                latency_p50_ms=None if p50_s is None else 1000 * p50_s,
+                latency_p99_ms=None if p99_s is None else 1000 * p99_s,
             )
         )
 
     def _engine(self) -> str:
         return f"{self._recognizer.name}: {self._recognizer.card.name}"
 
-    def _count(self, status: CaptureStatus) -> dict[str, int]:
-        """Counters so far; the capture's own are added to those of the ring."""
-        counters = dict(self._counters)
-        counters["n_overflows"] = status.n_overflows
-        counters["n_gaps"] += status.n_gaps
-        counters["n_opens"] = status.n_opens
-        return counters
-
     # ---- main thread
-
-    def reload(self) -> dict[str, Any]:
-        """Read the settings and the support set anew, and go on with what can be changed while running.
-
-        Returns
-        -------
-        dict
-            ``changed``: names of the settings that differ and are in force now; ``restart_needed``: names of those that
-            differ and wait for a restart; ``support_changed``: whether there is another support set.
-
-        Raises
-        ------
-        SettingsError, SupportError
-            Something is wrong with them; everything is as it was.
-        """
-        loaded = self._load()
-        support_changed = self._store.refresh()
-        self._settings, changed, restart_needed = swapped(self._settings, loaded)
-        self._store.unknown_threshold = self._settings.unknown_threshold
-        self._store.class_thresholds = self._settings.class_thresholds
-        if "log_level" in changed:
-            logging.getLogger().setLevel(self._settings.log_level.upper())
-        return {"changed": changed, "restart_needed": restart_needed, "support_changed": support_changed}
-
-    def _reload_request(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
-        with self._notifier.reloading():
-            return self.reload()
-
-    def _look_around(self) -> None:
-        """Between two requests: what a signal asked for, and whether somebody else changed the support set's file."""
-        try:
-            if self._reload_wanted.is_set():
-                self._reload_wanted.clear()
-                with self._notifier.reloading():
-                    told = self.reload()
-                _log.info("reloaded: %s", report(told))
-            elif self._store.refresh():
-                _log.info("support set %s was changed by another process: read anew", self._store.path)
-        except MirdError as error:
-            _log.error("%s; everything is as it was", error)
 
     def _handlers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
         return {
             **self._store.handlers(),
-            **self._live.handlers(),
-            "reload": self._reload_request,
             "status": self._status,
             "stop": self._stop_request,
         }
@@ -357,13 +287,10 @@ class Daemon:
             "detail": status.detail,
             "version": version("mird"),
             "engine": self._engine(),
-            "engine_file": self._settings.engine,
             "fingerprint": self._recognizer.card.fingerprint,
-            "support": str(self._store.path),
-            "source": self._source,
             "publish": self._publisher.endpoint,
-            "uptime_s": time.monotonic() - self._started_s,
-            "counters": self._count(status),
+            "uptime_s": self._progress.uptime_s,
+            "counters": count(self._progress, status),
             "revision": self._store.snapshot.revision,
             "rate_hz": self._recognizer.card.front_end.rate_hz,
             "window": self._recognizer.card.front_end.window,

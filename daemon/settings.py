@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     control: Annotated[str, Field(pattern=r"^(|(tcp|ipc)://.+)$")] = ""
     """ZeroMQ address of the control socket; empty: the user's runtime folder."""
 
+    metrics: Annotated[str, Field(pattern=r"^(|.+:[0-9]+)$")] = ""
+    """Address of this machine that Prometheus reads metrics at, such as 127.0.0.1:7477; empty: none."""
+
     hop_ms: Annotated[int, Field(ge=20, le=1000)] = 100
     """Time from one frame to the next, in ms."""
 
@@ -99,12 +102,6 @@ class Settings(BaseSettings):
 
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     """Threads that the encoder computes with."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """What recognises: an NVIDIA GPU where there is one (auto), the CPU alone, or a GPU, and a warning without one."""
-
-    precision: Literal["auto", "float32", "float16", "int8"] = "auto"
-    """Arithmetic of the encoder on a GPU; auto is float16. On the CPU the encoder's file decides."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged."""
@@ -193,6 +190,8 @@ def allowed(name: str) -> str:
     """What a setting may be, in words."""
     if name in ("publish", "control"):
         return "an address that begins with tcp:// or ipc://"
+    if name == "metrics":
+        return "an address of this machine and a port, such as 127.0.0.1:7477, or empty"
     schema = Settings.model_json_schema()["properties"][name]
     if "enum" in schema:
         return "one of " + ", ".join(schema["enum"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,9 +23,15 @@ class Recognizer:
     ----------
     encoder : Encoder
         Its card names the front end.
+
+    Attributes
+    ----------
+    seconds : dict[str, float]
+        How long each stage of the last call took: "scalogram" with the pictures, "encoder", "similarity".
     """
 
     def __init__(self, encoder: Encoder) -> None:
+        self.seconds: dict[str, float] = {}
         self._encoder = encoder
         self._scalogram = open_scalogram(encoder.card.front_end)
         self._magnitudes = np.empty((0, len(self.frequencies_hz), encoder.card.front_end.n_columns), np.float32)
@@ -63,8 +71,14 @@ class Recognizer:
         NDArray[float32], shape (n, n_dims)
             Unit vectors.
         """
+        began_s = time.perf_counter()
         self._magnitudes = self._scalogram(windows)
-        return self._encoder(picture(self._magnitudes, self.card.front_end))
+        pictures = picture(self._magnitudes, self.card.front_end)
+        pictured_s = time.perf_counter()
+        embeddings = self._encoder(pictures)
+        self.seconds["scalogram"] = pictured_s - began_s
+        self.seconds["encoder"] = time.perf_counter() - pictured_s
+        return embeddings
 
     def score(self, windows: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
         """P(same) of every window and class of the support set, shape (n, n_classes), range (0, 1)."""
@@ -72,5 +86,7 @@ class Recognizer:
 
     def compare(self, embeddings: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
         """P(same) of embeddings, shape (n, n_dims), and every class, shape (n, n_classes), range (0, 1)."""
-        card = self.card
-        return probabilities(class_logits(embeddings, support.vectors, card.head, card.background))
+        began_s, card = time.perf_counter(), self.card
+        scores = probabilities(class_logits(embeddings, support.vectors, card.head, card.background))
+        self.seconds["similarity"] = time.perf_counter() - began_s
+        return scores

@@ -6,11 +6,13 @@ rooms of one instrument; on unit vectors the weighted L1 of the paper then ranks
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
 from scipy.optimize import minimize
 from scipy.special import expit
 
@@ -21,6 +23,9 @@ Array = NDArray[np.float64]
 
 THRESHOLD_SHOTS = (1, 3, 5)
 """Shots of the episodes that the threshold is fitted on, in turn."""
+
+PER_REPRESENTATIVE = 10
+MAX_REPRESENTATIVES = 48
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,28 @@ def fit_whitening(
     scatter = (1 - shrinkage) * scatter + shrinkage * np.trace(scatter) / n_dims * np.eye(n_dims)
     values, vectors = np.linalg.eigh(scatter)
     return Whitening(mean, (vectors / np.sqrt(values)) / deviation[:, None])
+
+
+def representatives(embeddings: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
+    """Few vectors in the place of many that belong together but are not alike, as those of speech are not.
+
+    Parameters
+    ----------
+    embeddings : NDArray[float32], shape (n, n_dims)
+        Unit vectors of one group.
+
+    Returns
+    -------
+    NDArray[float32], shape (m, n_dims)
+        Unit vectors: the centres of k-means, one for ten of the group, at least 1 and at most 48.
+    """
+    n_centres = min(MAX_REPRESENTATIVES, max(1, len(embeddings) // PER_REPRESENTATIVE))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a centre was left without a vector, which is then left out
+        _, owner = kmeans2(embeddings.astype(np.float64), n_centres, minit="++", seed=seed)
+    centres = np.stack([embeddings[owner == each].mean(axis=0) for each in np.unique(owner)])
+    unit: NDArray[np.float32] = centres / np.linalg.norm(centres, axis=1, keepdims=True)
+    return unit
 
 
 @dataclass(frozen=True)

@@ -28,16 +28,19 @@ from mird.training.fit import (
     fit_gamma,
     fit_threshold,
     fit_whitening,
+    representatives,
 )
 from mird.training.manifest import Recording
 from mird.training.material import Material
 from mird.training.noises import made_noises
 from mird.training.pictures import CACHE_RANGE_DB
 from mird.training.recipe import Recipe
+from mird.training.speech import made_speech
 
 EMBED_BATCH = 128
 FIT_EPISODES = 600
 MADE_NOISES = 12
+MADE_SPEECH = 960
 THRESHOLD_WAY = 16
 """Classes of the episodes that the threshold is fitted on: between a user's own handful and the shipped forty."""
 
@@ -79,7 +82,7 @@ def fit_encoder(encoder: nn.Module, recipe: Recipe, material: Material, held_out
 
     groups = _no_instruments(encoder, recipe, material, whitening, rng)
     # Every other one makes the background, the rest are strangers for the threshold.
-    background = _unit(np.stack([vectors[0::2].mean(axis=0) for vectors in groups.values()]))
+    background = np.concatenate([representatives(vectors[0::2]) for vectors in groups.values()])
     first, strangers, vectors = len(known_vectors), {}, [known_vectors]
     for label, found in groups.items():
         asked = found[1::2]
@@ -157,14 +160,18 @@ def _gamma(
 def _no_instruments(
     encoder: nn.Module, recipe: Recipe, material: Material, whitening: Whitening, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float32]]:
-    """Embeddings of sounds that are no instrument: by class those of the manifests, and noises made by formula."""
+    """Embeddings of sounds that are no instrument: those of the manifests by class, and made ones."""
     front_end = recipe.front_end
     transform = open_scalogram(front_end)
     groups = {}
     for label in sorted({r.label for r in material.recordings if not r.is_instrument}):
         clips = [i for i, r in enumerate(material.recordings) if r.label == label]
         groups[label] = whitening.apply(embed(encoder, material.clean(clips), recipe))
-    for name, windows in made_noises(rng, MADE_NOISES, front_end.window, front_end.rate_hz).items():
+    made = made_noises(rng, MADE_NOISES, front_end.window, front_end.rate_hz)
+    made["speech"] = made_speech(rng, MADE_SPEECH, front_end.window, front_end.rate_hz)
+    for name, windows in made.items():
+        if not len(windows):
+            continue
         groups[name] = whitening.apply(embed(encoder, decibels(transform(windows), CACHE_RANGE_DB), recipe))
     return groups
 
@@ -177,8 +184,3 @@ def _usable(rows: Sequence[Recording], n_shots: int) -> dict[str, Pool]:
         for label, pool in found.items()
         if len(pool.takes) - max(pool.takes.count(take) for take in set(pool.takes)) >= n_shots
     }
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return unit

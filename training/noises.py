@@ -24,21 +24,26 @@ def coloured_noise(rng: np.random.Generator, n: int, rate_hz: int, exponent: flo
 
 
 def mains_hum(rng: np.random.Generator, n: int, rate_hz: int, mains_hz: float) -> NDArray[np.float32]:
-    """Hum of the mains with a dozen harmonics; shape (n,), peak 0.3."""
+    """Hum of the mains, of two dozen harmonics of any strength over a little noise; shape (n,), peak 0.3."""
     t = np.arange(n) / rate_hz
+    fall = rng.uniform(0.5, 1.8)
     partials = [
-        np.sin(2 * np.pi * k * mains_hz * t + rng.uniform(0, 6.3)) / k ** rng.uniform(0.8, 1.6) for k in range(1, 13)
+        rng.uniform(0.1, 1) / k**fall * np.sin(2 * np.pi * k * mains_hz * t + rng.uniform(0, 6.3)) for k in range(1, 25)
     ]
-    return _levelled(np.sum(partials, axis=0))
+    return _levelled(np.sum(partials, axis=0) + 10 ** rng.uniform(-3.5, -1) * rng.standard_normal(n))
+
+
+N_HUMS = 10
+"""Hums for each noise of a colour: they differ far more."""
 
 
 def made_noises(rng: np.random.Generator, n_each: int, n: int, rate_hz: int) -> dict[str, NDArray[np.float32]]:
-    """``n_each`` windows of every colour and of hum, each of shape (n_each, n)."""
+    """``n_each`` windows of every colour and ten times as many of hum, by name; each of shape (n_windows, n)."""
     windows = {
         name: np.stack([coloured_noise(rng, n, rate_hz, exponent) for _ in range(n_each)])
         for name, exponent in COLOURS.items()
     }
-    windows["hum"] = np.stack([mains_hum(rng, n, rate_hz, MAINS_HZ[k % len(MAINS_HZ)]) for k in range(n_each)])
+    windows["hum"] = np.stack([mains_hum(rng, n, rate_hz, MAINS_HZ[k % len(MAINS_HZ)]) for k in range(N_HUMS * n_each)])
     return windows
 
 

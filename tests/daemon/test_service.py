@@ -1,7 +1,9 @@
 """A whole daemon in this process: sources that end, hurry or fail, subscribers that come late, requests meanwhile."""
 
+import socket
 import tempfile
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +18,9 @@ from mird.clients.control import ControlClient
 from mird.clients.errors import RequestRefused
 from mird.clients.subscriber import Subscriber
 from mird.daemon.capture import Capture, CaptureState, CaptureStatus, SourceSpec, Stream, new_stream, open_capture
-from mird.daemon.errors import SourceError
+from mird.daemon.errors import EndpointError, SourceError
 from mird.daemon.messages import Event, Frame, Heartbeat, Message, State
+from mird.daemon.progress import STAGES
 from mird.daemon.publisher import Publisher
 from mird.daemon.ring import Ring
 from mird.daemon.sample_clock import SampleClock
@@ -245,6 +248,39 @@ def test_requests_are_answered_meanwhile_and_a_bad_one_harms_nobody(
         one.first(subscriber, is_state("ENDED"))
         one.join()
     assert one.failure is None
+
+
+def test_the_metrics_of_a_daemon_that_hears(
+    encoder: Encoder, store: SupportStore, demonstration: Samples, tmp_path: Path
+) -> None:
+    capture = file_capture(tmp_path / "piano.wav", demonstration[: 4 * RATE_HZ], rate_hz=48_000, loop=True)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with running(capture, store, encoder, metrics=f"127.0.0.1:{port}") as (one, subscriber):
+        one.first(subscriber, is_start)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5.0) as answer:
+            lines = answer.read().decode().splitlines()
+    found = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+    assert found["mird_hops_total"] > 0
+    assert found["mird_hops_skipped_total"] >= 0
+    assert found['mird_source_state{mird_source_state="LIVE"}'] == 1
+    assert found["mird_subscribers"] == 1
+    assert found["mird_classes"] == 40
+    assert found['mird_gate_open{channel="1"}'] == 1
+    for stage in STAGES:
+        p50_s, p99_s = (found[f'mird_stage_seconds{{quantile="{share}",stage="{stage}"}}'] for share in ("0.5", "0.99"))
+        assert 0 < p50_s <= p99_s < 30
+    assert found['mird_stage_seconds_count{stage="encoder"}'] > 0
+
+
+def test_metrics_that_cannot_be_served_end_the_daemon_before_it_listens(
+    encoder: Encoder, store: SupportStore, demonstration: Samples, tmp_path: Path
+) -> None:
+    capture = file_capture(tmp_path / "piano.wav", demonstration[:RATE_HZ])
+    with running(capture, store, encoder, metrics="10.0.0.1:7477") as (one, _):
+        one.join()
+    assert isinstance(one.failure, EndpointError)
+    assert capture.status.n_opens == 0
 
 
 def test_a_daemon_without_sound_beats_and_stops(encoder: Encoder, store: SupportStore, demonstration: Samples) -> None:

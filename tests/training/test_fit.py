@@ -14,6 +14,7 @@ from mird.training.fit import (
     fit_gamma,
     fit_threshold,
     fit_whitening,
+    representatives,
 )
 
 N_DIMS = 12
@@ -201,3 +202,22 @@ def test_comparisons_are_of_every_query_and_class(
     assert (found.differences >= 0).all()
     apart = found.differences.sum(1)
     assert apart[found.same].mean() < apart[~found.same].mean() / 2
+
+
+def test_representatives_stand_for_every_kind_of_a_group() -> None:
+    rng = np.random.default_rng(0)
+    kinds = np.eye(4, N_DIMS)
+    embeddings = np.repeat(kinds, 30, axis=0) + 0.05 * rng.standard_normal((120, N_DIMS))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    found = representatives(embeddings.astype(np.float32))
+    assert 4 <= len(found) <= 12
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-6)
+    assert (kinds @ found.T).max(axis=1).min() > 0.99
+    assert (embeddings.mean(axis=0) @ kinds.T).max() < 0.6, "one mean would stand for none of them"
+
+
+def test_few_of_a_group_have_one_representative() -> None:
+    embeddings = np.eye(9, N_DIMS, dtype=np.float32)
+    (one,) = representatives(embeddings)
+    np.testing.assert_allclose(one, embeddings.mean(axis=0) * 3, atol=1e-6)
+    assert len(representatives(np.repeat(embeddings, 200, axis=0))) <= 48
