@@ -27,7 +27,8 @@ class ControlClient:
     ::
 
         with ControlClient("ipc:///run/mird/control") as daemon:
-            print(daemon.request("status"))
+            print(daemon.status()["state"])
+            daemon.enroll_live("viola", seconds=3)
     """
 
     def __init__(self, endpoint: str, timeout_s: float = 5.0) -> None:
@@ -57,7 +58,8 @@ class ControlClient:
         Parameters
         ----------
         verb : str
-            ``status``, ``classes``, ``enroll``, ``rename``, ``forget``, ``undo`` or ``stop``.
+            ``status``, ``classes``, ``enroll``, ``enroll_live``, ``correct``, ``rename``, ``forget``, ``undo``,
+            ``threshold``, ``levels``, ``calibrate``, ``reload`` or ``stop``.
         **arguments : Any
             Those of the verb, as in `mird.daemon.control`.
 
@@ -99,6 +101,54 @@ class ControlClient:
             raise RequestRefused(str(error.get("message", "no reason given")), status if type(status) is int else 8)
         raise self._no_answer()
 
+    def status(self) -> dict[str, Any]:
+        """What the daemon is doing: state, engine, addresses, counters."""
+        return self.request("status")
+
+    def classes(self) -> dict[str, Any]:
+        """The classes that are known, each with its shots and the threshold in force."""
+        return self.request("classes")
+
+    def enroll_live(self, name: str, seconds: float, channel: int | None = None) -> dict[str, Any]:
+        """Make shots of `name` out of the last seconds heard, 0.5 to 30, on a channel (default: the only one)."""
+        return self.request("enroll_live", name=name, seconds=seconds, **_given(channel=channel))
+
+    def correct(self, name: str, event_id: str | None = None, channel: int | None = None) -> dict[str, Any]:
+        """Say that an event, or what was heard last on a channel, was a `name`: its windows become shots."""
+        return self.request("correct", name=name, **_given(event_id=event_id, channel=channel))
+
+    def rename(self, old: str, new: str) -> dict[str, Any]:
+        """Give a class another name; returns the classes, as do the next three."""
+        return self.request("rename", old=old, new=new)
+
+    def forget(self, name: str) -> dict[str, Any]:
+        """Leave a class out."""
+        return self.request("forget", name=name)
+
+    def undo(self) -> dict[str, Any]:
+        """Take the last change of the support set back."""
+        return self.request("undo")
+
+    def threshold(self, name: str, value: float | None) -> dict[str, Any]:
+        """Give a class a threshold, 0 to 1, in force from the next hop on; None: that of the settings again."""
+        return self.request("threshold", name=name, value=value)
+
+    def levels(self) -> dict[str, Any]:
+        """Level, label and silence gate of each channel."""
+        return self.request("levels")
+
+    def calibrate(self, seconds: float = 5.0) -> dict[str, Any]:
+        """Set each channel's silence gate above the room tone of the last seconds, 1 to 60."""
+        return self.request("calibrate", seconds=seconds)
+
+    def reload(self) -> dict[str, Any]:
+        """Read the settings and the support set anew; says what has changed and what needs a restart."""
+        return self.request("reload")
+
+    def stop(self) -> None:
+        """Tell the daemon to end."""
+        self.request("stop")
+
     def close(self) -> None:
         """Close the socket; idempotent."""
         if not self._socket.closed:
@@ -133,6 +183,10 @@ class ControlClient:
     @staticmethod
     def _left_ms(deadline: float) -> int:
         return max(0, round((deadline - time.monotonic()) * 1000))
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _read(reply: bytes) -> dict[str, Any]:

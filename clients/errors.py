@@ -5,7 +5,9 @@
     ClientError                   8
     ├── DaemonUnreachable         8   nobody answers at the control socket
     │   └── DaemonSilent          8   there is somebody, who does not answer or does not let us in
-    └── RequestRefused            *   the daemon answered that it could not; * the exit status that it gave
+    ├── RequestRefused            *   the daemon answered that it could not; * the exit status that it gave
+    ├── ListenError               7   an address to listen at cannot be used
+    └── OutletError               13  what a bridge leads to cannot be used: a library, a port, a target, a folder
 """
 
 
@@ -35,3 +37,18 @@ class RequestRefused(ClientError):  # noqa: N818
     def __init__(self, message: str, exit_status: int = 8) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+class ListenError(ClientError):
+    """A client cannot listen at an address: it is in use, or not this machine's."""
+
+    exit_status = 7
+
+
+class OutletError(ClientError):
+    """What a bridge leads to cannot be used from the start: a library, a port, a target or a folder.
+
+    What goes wrong later is logged, and the bridge goes on.
+    """
+
+    exit_status = 13

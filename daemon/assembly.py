@@ -17,16 +17,26 @@ SHIPPED_SUPPORT = "support/default.mird"
 DEMONSTRATION = "demo/demo.flac"
 
 
+def engine_file(settings: Settings) -> Path:
+    """The encoder's file that the settings name, or the shipped one."""
+    return Path(settings.engine).expanduser() if settings.engine else shipped(SHIPPED_ENGINE)
+
+
 def open_engine(settings: Settings) -> Encoder:
-    """The encoder that the settings name, or the shipped one; EngineError if it cannot be loaded."""
-    path = Path(settings.engine).expanduser() if settings.engine else shipped(SHIPPED_ENGINE)
-    return open_encoder(path, threads=settings.threads)
+    """The encoder that the settings name, or the shipped one, on the CPU; EngineError if it cannot be loaded."""
+    return open_encoder(engine_file(settings), threads=settings.threads)
 
 
 def open_store(settings: Settings, encoder: Encoder) -> SupportStore:
     """The user's support set, or the shipped one as long as nothing was changed; SupportError if it cannot be used."""
     path = Path(settings.support).expanduser() if settings.support else support_file()
-    return SupportStore(Recognizer(encoder), path, shipped(SHIPPED_SUPPORT))
+    return SupportStore(
+        Recognizer(encoder),
+        path,
+        shipped(SHIPPED_SUPPORT),
+        settings.unknown_threshold,
+        settings.class_thresholds,
+    )
 
 
 def source_spec(settings: Settings) -> SourceSpec:

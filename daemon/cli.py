@@ -19,15 +19,22 @@ from typing import NoReturn
 COMMANDS = {
     "run": "listen, name the instruments and publish",
     "listen": "show what a running daemon publishes",
-    "enroll": "teach a new instrument from one clip",
-    "classes": "list, rename or forget what is known, or undo",
+    "enroll": "teach a new instrument, from one clip or from the last seconds heard",
+    "correct": "say what it really was: what was heard last becomes shots of that class",
+    "classes": "list, rename or forget what is known, set a threshold, or undo",
+    "osc": "send what a running daemon publishes as OSC, and take control messages",
     "tag": "name the instruments in recordings",
+    "status": "say what a running daemon is doing",
+    "calibrate": "set a running daemon's silence gates from room tone",
+    "reload": "make a running daemon read its settings anew",
+    "stop": "end a running daemon",
     "devices": "list the sound inputs of this machine",
     "config": "show the settings in force and where each came from",
     "install-service": "run under systemd, from boot or login on; --remove undoes it",
     "evaluate": "measure an encoder on labelled recordings",
     "render": "make training clips out of soundfonts",
     "train": "train an encoder",
+    "compile": "compile an encoder for an NVIDIA GPU",
 }
 
 EXIT_STATUSES = """\
@@ -45,6 +52,7 @@ exit statuses:
   10   training or evaluation cannot go on
   11   standard output is closed, or nothing more can be written
   12   the service cannot be installed or removed
+  13   what a bridge leads to cannot be used: its library, a port, a target or a folder
   130  interrupted
 """
 

@@ -1,4 +1,4 @@
-"""``mird classes``: what is known; renaming, forgetting, undoing."""
+"""``mird classes``: what is known; renaming, forgetting, thresholds, undoing."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from mird.daemon.cli_settings import add_setting_arguments, settings_of
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    verbs = parser.add_subparsers(dest="verb", metavar="{list,rename,forget,undo}")
+    verbs = parser.add_subparsers(dest="verb", metavar="{list,rename,forget,threshold,undo,build}")
 
     def verb(name: str, summary: str) -> argparse.ArgumentParser:
         # Options may stand before the verb or after it: a verb's own default must not hide what stands before it.
@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     rename.add_argument("new", metavar="NEW")
     forget = verb("forget", "leave a class out")
     forget.add_argument("name", metavar="NAME")
+    threshold = verb("threshold", "set the score that a class needs")
+    threshold.add_argument("name", metavar="NAME")
+    threshold.add_argument("value", type=_threshold, metavar="VALUE", help="0 to 1; none: as in the settings")
     undo = verb("undo", "take the last change back")
     build = verb("build", "make a new support set out of manifests")
     build.add_argument(
@@ -32,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--leave-out", default="", metavar="a,b,...", help="sources that are left out")
     build.add_argument("--shots", type=int, default=16, metavar="N", help="shots a class, sources in turn (default 16)")
     build.add_argument("--seed", type=int, default=0, help="seed of the choice (default 0)")
-    for each in (parser, listing, rename, forget, undo):
+    for each in (parser, listing, rename, forget, threshold, undo):
         default = False if each is parser else argparse.SUPPRESS
         each.add_argument("--json", action="store_true", default=default, help="one JSON object a class")
         add_setting_arguments(each, "engine", "support", "control")
@@ -50,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
             listing = classes.request("rename", old=args.old, new=args.new)
         elif args.verb == "forget":
             listing = classes.request("forget", name=args.name)
+        elif args.verb == "threshold":
+            listing = classes.request("threshold", name=args.name, value=args.value)
         elif args.verb == "undo":
             listing = classes.request("undo")
         else:
@@ -66,9 +71,22 @@ def _print(listing: dict[str, Any], *, as_json: bool) -> None:
     width = max((len(known["name"]) for known in listing["classes"]), default=0)
     for known in listing["classes"]:
         shots = f"{known['n_shots']} shot{'s' if known['n_shots'] != 1 else ''}"
-        print(f"{known['name']:<{width}}  {shots:>9}  {', '.join(known['origins'])}")
+        threshold = f"  [threshold {known['threshold']:g}]" if known["has_threshold"] else ""
+        print(f"{known['name']:<{width}}  {shots:>9}  {', '.join(known['origins'])}{threshold}")
     if not listing["classes"]:
         print("no classes; teach one with: mird enroll NAME CLIP")
+
+
+def _threshold(text: str) -> float | None:
+    if text.lower() == "none":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number from 0 to 1, or none")
+    return value
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -77,7 +95,8 @@ def _build(args: argparse.Namespace) -> int:
 
     from mird.daemon import support
     from mird.daemon.assembly import open_engine
-    from mird.daemon.support_set import Shot, SupportClass, SupportSet, check_class_name
+    from mird.daemon.shot import Shot
+    from mird.daemon.support_set import SupportClass, SupportSet, check_class_name
     from mird.kernels.recognizer import Recognizer
     from mird.training.errors import TrainingError
     from mird.training.evaluate import embed_recordings

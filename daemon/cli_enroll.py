@@ -1,6 +1,7 @@
-"""``mird enroll``: teach an instrument from one clip, without a restart."""
+"""``mird enroll``: teach an instrument from one clip or from the last seconds heard, without a restart."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from mird.daemon.cli_settings import add_setting_arguments, settings_of
@@ -12,9 +13,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("name", metavar="NAME", help="the class: a new one, or one that gets more shots")
     parser.add_argument(
-        "clips", nargs="+", type=Path, metavar="CLIP", help="recording of the instrument alone, of any length"
+        "clips", nargs="*", type=Path, metavar="CLIP", help="recording of the instrument alone, of any length"
     )
-    parser.add_argument("--channel", type=int, metavar="N", help="channel of the clips, from 1 (default: the loudest)")
+    parser.add_argument(
+        "--live", type=_seconds, metavar="SECONDS", help="in the place of a clip: the last 0.5 to 30 s that were heard"
+    )
+    parser.add_argument(
+        "--channel", type=int, metavar="N",
+        help="channel, from 1 (default: the loudest of a clip, the only one that is listened to)",
+    )  # fmt: skip
     parser.add_argument(
         "--windows", type=_n_windows, default=WINDOWS_PER_CLIP, metavar="N",
         help=f"shots made of a clip at most, 1 to 32 (default {WINDOWS_PER_CLIP})",
@@ -33,6 +40,11 @@ def run(args: argparse.Namespace) -> int:
     from mird.daemon.support_set import check_class_name
 
     name = check_class_name(args.name)
+    if bool(args.clips) == (args.live is not None):
+        print("mird: error: give either clips or --live SECONDS; `mird enroll --help` says more", file=sys.stderr)
+        return 2
+    if args.live is not None:
+        return _live(args, name)
     clips = [read_clip(path, args.channel) for path in args.clips]
     with open_target(settings_of(args).settings) as target:
         form = target.request("status")
@@ -51,6 +63,29 @@ def run(args: argparse.Namespace) -> int:
             else:
                 print(report)
     return 0
+
+
+def _live(args: argparse.Namespace, name: str) -> int:
+    import json
+
+    from mird.clients.control import ControlClient
+    from mird.daemon.assembly import control_address
+
+    with ControlClient(control_address(settings_of(args).settings)) as daemon:
+        told = daemon.enroll_live(name, args.live, args.channel)
+    report = told.pop("report")
+    print(json.dumps({"clip": "live", **told}, ensure_ascii=False) if args.json else report)
+    return 0
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text.removesuffix("s"))
+    except ValueError:
+        number = 0.0
+    if not 0.5 <= number <= 30.0:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number of seconds from 0.5 to 30")
+    return number
 
 
 def _n_windows(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mird.daemon.cli_settings import OPTIONS, SWITCHES, add_setting_arguments, settings_of
 
@@ -44,8 +44,15 @@ def run(args: argparse.Namespace) -> int:
     from mird.daemon.service import Daemon
     from mird.kernels.recognizer import Recognizer
 
+    demonstrated: dict[str, Any] = {}
     if args.or_demo and "source" not in effective.origins:
-        settings = _or_demonstration(settings)
+        demonstrated = _or_demonstration()
+        settings = settings.model_copy(update=demonstrated)
+
+    def load() -> "Settings":
+        again = settings_of(args)
+        return again.settings.model_copy(update=demonstrated if "source" not in again.origins else {})
+
     form = form_for(sys.stdout, json=args.json)
     level = settings.log_level.upper() if args.quiet or form != "live" else "ERROR"  # the live view has the screen
     logging.basicConfig(stream=sys.stderr, level=level, format="mird: %(levelname)s: %(message)s")
@@ -70,8 +77,10 @@ def run(args: argparse.Namespace) -> int:
             publisher,
             control_address(settings, create=True),
             waiting_name(spec),
-            notifier,
+            notifier=notifier,
+            load=load,
         )
+        signal.signal(signal.SIGHUP, lambda *_: daemon.ask_reload())
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: daemon.stop())
         if args.quiet:
@@ -101,8 +110,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _or_demonstration(settings: "Settings") -> "Settings":
-    """The same settings, with the demonstration recording where there is no microphone or nobody to speak into it."""
+def _or_demonstration() -> "dict[str, Any]":
+    """Settings that play the demonstration, where there is no microphone or nobody to speak into it."""
     from mird.daemon.assembly import DEMONSTRATION
     from mird.daemon.devices import DeviceListError, list_inputs
     from mird.daemon.paths import shipped
@@ -113,5 +122,5 @@ def _or_demonstration(settings: "Settings") -> "Settings":
     except DeviceListError:
         microphones = []
     if microphones:
-        return settings
-    return settings.model_copy(update={"source": f"file:{shipped(DEMONSTRATION)}", "loop": watched})
+        return {}
+    return {"source": f"file:{shipped(DEMONSTRATION)}", "loop": watched}

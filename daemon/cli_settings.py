@@ -31,6 +31,11 @@ OPTIONS = {
     "release_ms": ("MS", "time that a class must be gone before its event ends (default 300)"),
     "top_k": ("N", "classes that a frame lists (default 5)"),
     "threads": ("N", "threads that the encoder computes with (default 1)"),
+    "device": ("DEVICE", "auto, cpu or cuda: an NVIDIA GPU where there is one, the CPU alone, or a GPU (default auto)"),
+    "precision": (
+        "TYPE",
+        "auto, float32, float16 or int8: the encoder's arithmetic on a GPU, auto is float16 (default auto)",
+    ),
     "log_level": ("LEVEL", "debug, info, warning or error (default info)"),
 }
 

@@ -1,7 +1,7 @@
 """Who changes the support set: the running daemon, or the command itself where none runs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,7 +21,8 @@ class Target(Protocol):
 def open_target(settings: "Settings") -> Iterator[Target]:
     """The daemon that uses the support set of these settings, else the set's file.
 
-    A support set that is named in the settings and is not the daemon's own is edited as a file.
+    A support set that is named in the settings and is not the daemon's own is edited as a file; so is one where another
+    encoder is named than the daemon's, which refuses it unless it was made with that encoder.
 
     Raises
     ------
@@ -36,17 +37,27 @@ def open_target(settings: "Settings") -> Iterator[Target]:
 
     with ControlClient(control_address(settings)) as client:
         try:
-            in_use = client.request("classes")["path"]
+            status = client.status()
         except DaemonSilent:
             raise
         except DaemonUnreachable:
-            in_use = None
-        if in_use is not None and (
-            not settings.support or os.path.realpath(in_use) == os.path.realpath(settings.support)
-        ):
+            status = None
+        if status is not None and _serves(status, settings):
             yield client
             return
     yield FileTarget(settings)
+
+
+def _serves(status: Mapping[str, Any], settings: "Settings") -> bool:
+    """Whether a daemon uses the support set and the encoder that the settings name."""
+    if settings.support and os.path.realpath(status["support"]) != os.path.realpath(settings.support):
+        return False
+    if not settings.engine or os.path.realpath(status["engine_file"] or "") == os.path.realpath(settings.engine):
+        return True
+    from mird.daemon.assembly import open_engine
+
+    in_use: str = status["fingerprint"]
+    return open_engine(settings).card.fingerprint == in_use
 
 
 class FileTarget:

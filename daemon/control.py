@@ -10,8 +10,8 @@ and so is its reply, with the request's `id` (text or a whole number)::
     {"id": 7, "ok": False, "error": {"message": "there is no class 'viola'; ...", "exit_status": 6}}
 
 The message is one line for people, and the exit status the one that a command ends with. `REQUESTS` says which
-arguments each verb takes. Whatever else comes (too large, no msgpack, an argument too many, of another type or out of
-range) gets an error reply and reaches no handler.
+arguments each verb takes; one that may be left out reaches the handler as None. Whatever else comes (too large, no
+msgpack, an argument too many, of another type or out of range) gets an error reply and reaches no handler.
 """
 
 import difflib
@@ -24,7 +24,7 @@ import msgpack
 import zmq
 
 from mird.daemon.endpoints import bind, unbind_file
-from mird.daemon.fields import Bytes, Rule, Sequence, Text, Whole
+from mird.daemon.fields import Bytes, Flag, Number, Omissible, Rule, Sequence, Text, Whole
 from mird.daemon.messages import MAX_REQUEST_BYTES
 
 Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -34,6 +34,7 @@ MAX_CONTAINERS = 1000
 MAX_PER_POLL = 64
 
 _CLASS = Text(1024)  # the handlers know what a class may be called and say it better
+_CHANNEL = Omissible(Whole(1, 65_535))
 
 REQUESTS: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
     {
@@ -45,9 +46,15 @@ REQUESTS: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
             "windows": Sequence(Bytes(MAX_REQUEST_BYTES, least=4, step=4), 64, least=1),
             "origin": Text(1024, least=0),
         },
+        "enroll_live": {"name": _CLASS, "seconds": Number(0.5, 30.0), "channel": _CHANNEL},
+        "correct": {"name": _CLASS, "event_id": Omissible(Text(64)), "channel": _CHANNEL},
         "rename": {"old": _CLASS, "new": _CLASS},
         "forget": {"name": _CLASS},
         "undo": {},
+        "threshold": {"name": _CLASS, "value": Number(0.0, 1.0, optional=True)},
+        "levels": {},
+        "calibrate": {"seconds": Omissible(Number(1.0, 60.0)), "reset": Omissible(Flag())},
+        "reload": {},
         "stop": {},
     }
 )
@@ -179,8 +186,11 @@ class ControlServer:
             if name not in rules and name not in ("id", "verb"):
                 takes = ", ".join(rules) or "no arguments"
                 raise RequestError(f"unknown argument {name[:64]!r} of {verb}; it takes {takes}")
-        arguments = {}
+        arguments: dict[str, Any] = {}
         for name, rule in rules.items():
+            if name not in request and isinstance(rule, Omissible):
+                arguments[name] = None
+                continue
             if name not in request:
                 raise RequestError(f"argument {name} of {verb}: is missing")
             try:

@@ -159,6 +159,11 @@ class Decision:
     settings : DecisionSettings
     new_id : Callable[[], str]
         Names events.
+
+    Attributes
+    ----------
+    settings : DecisionSettings
+        May be replaced between two steps.
     """
 
     _names: tuple[str, ...]
@@ -169,7 +174,7 @@ class Decision:
     _event: _Spell | None
 
     def __init__(self, settings: DecisionSettings, new_id: Callable[[], str] = lambda: uuid.uuid4().hex[:16]) -> None:
-        self._settings = settings
+        self.settings = settings
         self._new_id = new_id
         self._reset()
 
@@ -253,8 +258,8 @@ class Decision:
             raise ValueError(f"time_s={time_s} after {self._time_s}: the stream's time does not run backwards")
 
     def _gate(self, level_dbfs: float) -> None:
-        hysteresis_db = self._settings.silence_hysteresis_db if self._open is False else 0.0
-        self._open = level_dbfs >= self._settings.silence_dbfs + hysteresis_db
+        hysteresis_db = self.settings.silence_hysteresis_db if self._open is False else 0.0
+        self._open = level_dbfs >= self.settings.silence_dbfs + hysteresis_db
 
     def _smooth(self, names: tuple[str, ...], scores: NDArray[np.float32], elapsed_s: float) -> None:
         """Exponential smoothing in time: after `smoothing_s` a step has gone 63 % of its way, at any hop."""
@@ -263,7 +268,7 @@ class Decision:
             known: dict[str, float] = dict(zip(self._names, previous.tolist(), strict=True))
             fresh = zip(names, scores.tolist(), strict=True)
             previous = np.array([known.get(name, score) for name, score in fresh], dtype=np.float32)
-        smoothing_s = self._settings.smoothing_s
+        smoothing_s = self.settings.smoothing_s
         share = -math.expm1(-elapsed_s / smoothing_s) if smoothing_s > 0.0 else 1.0
         moved = previous + np.float32(share) * (scores - previous)
         self._names, self._smoothed = names, np.clip(moved, 0.0, 1.0, dtype=np.float32)
@@ -274,7 +279,7 @@ class Decision:
             return None, 0.0
         best = int(np.argmax(scores))
         name, score = names[best], float(scores[best])
-        threshold = self._settings.class_thresholds.get(name, self._settings.unknown_threshold)
+        threshold = self.settings.class_thresholds.get(name, self.settings.unknown_threshold)
         return (name if score >= threshold else None), score
 
     def _follow(self, winner: str | None, score: float, time_s: float, changes: list[Change], since_s: float) -> None:
@@ -293,10 +298,10 @@ class Decision:
         held = self._candidate
         if held is not None:
             held.win(score)
-            if time_s - held.start_s < self._settings.hold_s - SLACK_S:
+            if time_s - held.start_s < self.settings.hold_s - SLACK_S:
                 held = None
         if event is not None and event.gone_s is not None:
-            released = time_s - event.gone_s >= self._settings.release_s - SLACK_S
+            released = time_s - event.gone_s >= self.settings.release_s - SLACK_S
             if released or held is not None:
                 self._end(time_s, changes)
         if held is not None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mird.daemon.errors import ClipError, SourceError
 from mird.daemon.recording import open_recording, read_blocks
-from mird.daemon.support_set import printable
+from mird.daemon.shot import printable
 from mird.kernels.windows import FLOOR_DBFS, choose_windows, frame_power, sounding_frames
 
 KEPT_S: Final = 120

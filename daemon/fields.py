@@ -113,6 +113,21 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Omissible:
+    """What keeps to `item`, or is left out: None then."""
+
+    item: Rule
+
+    def to_wire(self, value: Any) -> Any:
+        """As of the item, or None."""
+        return None if value is None else self.item.to_wire(value)
+
+    def from_wire(self, value: Any) -> Any:
+        """As of the item, or None."""
+        return None if value is None else self.item.from_wire(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Flag:
     """True or False."""
 

@@ -49,6 +49,18 @@ def support_file() -> Path:
     return _xdg_folder("XDG_DATA_HOME", ".local/share") / "mird" / "support.mird"
 
 
+def engine_cache() -> Path:
+    """The folder of compiled engines; what is in it can be made anew.
+
+    Raises
+    ------
+    SettingsError
+        No variable names a folder and the user has no home.
+    """
+    cache = _first_folder("CACHE_DIRECTORY")
+    return (cache or _xdg_folder("XDG_CACHE_HOME", ".cache") / "mird") / "engines"
+
+
 def runtime_folder() -> Path:
     """The folder of the control socket."""
     folder = _first_folder("RUNTIME_DIRECTORY")

@@ -3,21 +3,25 @@
 ::
 
     Chunk -> Resampler -> History -> Recognizer -> Decision (one a channel) -> Level, Frame, Event
-                                        |
+                                        |                |
+                                        |                +--> Heard, for whoever enrols or corrects
                                         +--> Scalogram, for those who look
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mird.daemon.calibration import Gates
 from mird.daemon.capture import Stream
 from mird.daemon.decision import Change, Decision, DecisionSettings, Verdict
+from mird.daemon.heard import ChannelLevel, Heard
 from mird.daemon.history import History
 from mird.daemon.messages import Event, Frame, Level, Message, Scalogram, Score, scalogram_topic
 from mird.daemon.resample import Resampler
@@ -38,15 +42,31 @@ FLOOR_POWER: Final = 1e-20
 """Power of digital silence: -200 dBFS."""
 
 
-def decision_settings(settings: Settings, unknown_threshold: float) -> DecisionSettings:
-    """The settings of a channel's decision; the engine's threshold where none is set."""
+def decision_settings(
+    settings: Settings,
+    unknown_threshold: float,
+    thresholds: Mapping[str, float] = MappingProxyType({}),
+    silence_dbfs: float | None = None,
+) -> DecisionSettings:
+    """The settings of a channel's decision.
+
+    Parameters
+    ----------
+    settings : Settings
+    unknown_threshold : float in [0, 1]
+        The engine's, where none is set.
+    thresholds : Mapping[str, float]
+        Of the support set's classes: they were given to a running daemon, and are stronger than the settings.
+    silence_dbfs : float, optional
+        The gate of a channel that was calibrated.
+    """
     return DecisionSettings(
-        silence_dbfs=settings.silence_dbfs,
+        silence_dbfs=settings.silence_dbfs if silence_dbfs is None else silence_dbfs,
         unknown_threshold=unknown_threshold if settings.unknown_threshold is None else settings.unknown_threshold,
         smoothing_s=settings.smoothing_ms / 1000,
         hold_s=settings.hold_ms / 1000,
         release_s=settings.release_ms / 1000,
-        class_thresholds=settings.class_thresholds,
+        class_thresholds={**settings.class_thresholds, **thresholds},
     )
 
 
@@ -58,6 +78,8 @@ class Pipeline:
     recognizer : Recognizer
     stream : Stream
     settings : Settings
+    heard : Heard, optional
+        What takes in what is heard, for other threads to look at.
 
     Attributes
     ----------
@@ -67,42 +89,56 @@ class Pipeline:
         How long each stage of the last hop took, and the last resampling.
     """
 
-    def __init__(self, recognizer: Recognizer, stream: Stream, settings: Settings) -> None:
+    def __init__(self, recognizer: Recognizer, stream: Stream, settings: Settings, heard: Heard | None = None) -> None:
         front_end = recognizer.card.front_end
         self._recognizer = recognizer
         self._stream = stream
+        self._heard = heard
         self._settings = settings
+        self._gates: Gates = MappingProxyType({})
+        self._thresholds: Mapping[str, float] = MappingProxyType({})
         self._rate_hz = front_end.rate_hz
         self._window = front_end.window
         self._hop = round(settings.hop_ms * front_end.rate_hz / 1000)
         n_channels = len(stream.channels)
         self._resampler = Resampler(stream.rate_hz, front_end.rate_hz, n_channels)
         self._history = History(n_channels, self._window, self._hop)
-        options = decision_settings(settings, recognizer.card.unknown_threshold)
         self._columns = ScalogramColumns(front_end, recognizer.frequencies_hz, self._hop)
         self._sounding: list[int] = []  # the channels' rows in the recognizer's latest pictures
         self._newest = 0  # end of the latest window
-        self._decisions = tuple(Decision(options) for _ in stream.channels)
+        self._decisions = tuple(Decision(self._options(channel)) for channel in stream.channels)
         self._degraded = False
         self._n_padded = 0  # silence at the end of a stream that was shorter than a window
         self.n_hops = self.n_hops_skipped = 0
         self.seconds: dict[str, float] = {}
 
+    def tune(self, settings: Settings, gates: Gates) -> None:
+        """Go on with other settings and calibrated gates from the next hop on; nothing happens where they are the same.
+
+        Of the settings only those of the decision and `top_k` are heeded: the others are a new pipeline's.
+        """
+        if settings is not self._settings or gates is not self._gates:
+            self._settings, self._gates = settings, gates
+            self._renew_decisions()
+
     def push(self, chunk: Chunk) -> None:
         """Take samples in; where some were lost, silence stands in their place and the clock goes on."""
         if chunk.n_lost:
-            self._history.push(self._resampler.flush())
+            self._take_in(self._resampler.flush())
             self._resampler = Resampler(self._stream.rate_hz, self._rate_hz, len(self._stream.channels))
             expected = chunk.start * self._rate_hz // self._stream.rate_hz
-            self._history.push_gap(max(0, expected - self._history.n_samples))
+            n_gap = max(0, expected - self._history.n_samples)
+            self._history.push_gap(n_gap)
+            if self._heard is not None:
+                self._heard.push_gap(n_gap)
         began_s = time.perf_counter()
         samples = self._resampler.push(chunk.samples)
         self.seconds["resample"] = time.perf_counter() - began_s
-        self._history.push(samples)
+        self._take_in(samples)
 
     def finish(self) -> None:
         """The stream is at its end: let out what the resampler holds, and fill up a stream shorter than a window."""
-        self._history.push(self._resampler.flush())
+        self._take_in(self._resampler.flush())
         missing = self._window - self._history.n_samples
         if 0 < missing < self._window:
             self._history.push(np.zeros((missing, len(self._stream.channels)), np.float32))
@@ -138,16 +174,34 @@ class Pipeline:
     def close(self) -> list[Message]:
         """End the running events."""
         time_s = (self._history.n_samples - self._n_padded) / self._rate_hz
+        if self._heard is not None:
+            self._heard.close(time_s)
         return [
             self._event(channel, change)
             for channel, decision in zip(self._stream.channels, self._decisions, strict=True)
             for change in decision.close(time_s)
         ]
 
+    def _options(self, channel: int) -> DecisionSettings:
+        unknown_threshold = self._recognizer.card.unknown_threshold
+        return decision_settings(self._settings, unknown_threshold, self._thresholds, self._gates.get(channel))
+
+    def _renew_decisions(self) -> None:
+        for channel, decision in zip(self._stream.channels, self._decisions, strict=True):
+            decision.settings = self._options(channel)
+
+    def _take_in(self, samples: NDArray[np.float32]) -> None:
+        self._history.push(samples)
+        if self._heard is not None:
+            self._heard.push(samples)
+
     def _hop_messages(self, snapshot: Snapshot) -> list[Message]:
+        if snapshot.thresholds != self._thresholds:
+            self._thresholds = snapshot.thresholds
+            self._renew_decisions()
         windows, sample_end, n_gap = self._history.take()
         self._newest = sample_end
-        scores = self._scores(windows, snapshot)
+        scores, embeddings = self._scores(windows, snapshot)
         began_s = time.perf_counter()
         first = self.n_hops == 0
         self.n_hops += 1
@@ -159,16 +213,18 @@ class Pipeline:
             time_s = (sample_end - self._n_padded) / self._rate_hz
             since_s = time_s - self._sounding_s(heard) if first else None
             verdict = self._decisions[row].step(snapshot.prototypes.names, scores[row], gate_dbfs, time_s, since_s)
-            messages.append(
-                Level(
-                    source=self._stream.source,
-                    channel=channel,
-                    stream_id=self._stream.stream_id,
-                    sample_end=sample_end,
-                    rms_dbfs=level_dbfs(recent),
-                    peak_dbfs=20 * float(np.log10(max(float(np.abs(recent).max()), 1e-10))),
-                )
+            level = Level(
+                source=self._stream.source,
+                channel=channel,
+                stream_id=self._stream.stream_id,
+                sample_end=sample_end,
+                rms_dbfs=level_dbfs(recent),
+                peak_dbfs=20 * float(np.log10(max(float(np.abs(recent).max()), 1e-10))),
             )
+            if self._heard is not None:
+                now = ChannelLevel(channel, level.rms_dbfs, level.peak_dbfs, verdict.label, verdict.confidence)
+                self._heard.hop(now, gate_dbfs, time_s, verdict, None if n_gap else embeddings.get(row))
+            messages.append(level)
             messages.append(self._frame(channel, snapshot, verdict, gate_dbfs, sample_end, n_gap))
             messages.extend(self._event(channel, change) for change in verdict.changes)
         self.seconds["decision"] = time.perf_counter() - began_s
@@ -181,15 +237,20 @@ class Pipeline:
         n_sounding = len(heard) - int(loud[0]) * frame if len(loud) else 0
         return max(n_sounding, min(self._hop, len(heard))) / self._rate_hz
 
-    def _scores(self, windows: NDArray[np.float32], snapshot: Snapshot) -> NDArray[np.float32]:
-        """P(same), shape (n_channels, n_classes); zeros, at no cost, where a channel is digitally silent."""
+    def _scores(
+        self, windows: NDArray[np.float32], snapshot: Snapshot
+    ) -> tuple[NDArray[np.float32], dict[int, NDArray[np.float32]]]:
+        """P(same), shape (n_channels, n_classes), and embeddings by row; zeros and none where there is but silence."""
         scores = np.zeros((len(windows), len(snapshot.prototypes.names)), np.float32)
         sounding = np.flatnonzero(np.abs(windows).max(axis=1) > 0)
         self._sounding = sounding.tolist()
-        if len(sounding):
-            scores[sounding] = self._recognizer.score(windows[sounding], snapshot.prototypes)
-            self.seconds.update(self._recognizer.seconds)
-        return scores
+        if not len(sounding):
+            return scores, {}
+        embeddings = self._recognizer.embed(windows[sounding])
+        if scores.shape[1]:
+            scores[sounding] = self._recognizer.compare(embeddings, snapshot.prototypes)
+        self.seconds.update(self._recognizer.seconds)
+        return scores, dict(zip(self._sounding, embeddings, strict=True))
 
     def _frame(
         self, channel: int, snapshot: Snapshot, verdict: Verdict, gate_dbfs: float, sample_end: int, n_gap: int

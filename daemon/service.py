@@ -19,17 +19,21 @@ from typing import Any, Final
 
 import numpy as np
 
+from mird.daemon.calibration import Calibration
 from mird.daemon.capture import Capture, CaptureState, CaptureStatus, Stream
 from mird.daemon.control import ControlServer
-from mird.daemon.errors import SourceError
+from mird.daemon.errors import MirdError, SourceError
+from mird.daemon.heard import Heard
+from mird.daemon.live_requests import LiveRequests
 from mird.daemon.messages import MAX_LABELS, Frame, Heartbeat, State
 from mird.daemon.notify import Notifier
 from mird.daemon.pipeline import Pipeline
 from mird.daemon.progress import CAPTURE_TO_PUBLISH, Progress
 from mird.daemon.publisher import Publisher
 from mird.daemon.reading import Reader, count
+from mird.daemon.reloading import report, swapped
 from mird.daemon.settings import Settings
-from mird.daemon.support_store import SupportStore
+from mird.daemon.support_store import Snapshot, SupportStore
 from mird.kernels.recognizer import Recognizer
 
 IDLE_S: Final = 0.05
@@ -40,6 +44,9 @@ POLL_S: Final = 0.2
 
 LATE_HOPS: Final = 2
 """A live source may be this many hops behind before some are left out."""
+
+CALIBRATION_FILE: Final = "calibration.json"
+"""Beside the support set."""
 
 HEARTBEAT_S: Final = 1.0
 
@@ -64,6 +71,8 @@ class Daemon:
         The source's name in topics until a stream is open.
     notifier : Notifier, optional
         Tells systemd; by default nobody is told.
+    load : Callable[[], Settings], optional
+        Reads the settings anew, for :meth:`reload`.
 
     Raises
     ------
@@ -81,15 +90,21 @@ class Daemon:
         control_endpoint: str,
         source: str,
         notifier: Notifier | None = None,
+        load: Callable[[], Settings] | None = None,
     ) -> None:
         self._settings = settings
+        self._load = load or (lambda: settings)
         self._capture = capture
         self._recognizer = recognizer
         self._store = store
         self._publisher = publisher
         self._source = source
         self._notifier = notifier or Notifier()
+        self._calibration = Calibration(store.path.with_name(CALIBRATION_FILE))
+        self._heard: Heard | None = None  # set by the processing thread
+        self._live = LiveRequests(lambda: self._heard, store, self._calibration, lambda: self._settings.silence_dbfs)
         self._stop = threading.Event()
+        self._reload_wanted = threading.Event()
         self._failure: BaseException | None = None
         self._progress = Progress()
         self._control = ControlServer(control_endpoint, self._handlers())
@@ -97,6 +112,10 @@ class Daemon:
     def stop(self) -> None:
         """Ask the daemon to end; from any thread or a signal handler."""
         self._stop.set()
+
+    def ask_reload(self) -> None:
+        """Ask the daemon to :meth:`reload`; from any thread or a signal handler. What is wrong is logged."""
+        self._reload_wanted.set()
 
     def run(self) -> None:
         """Listen until :meth:`stop`, or until a file or standard input has ended.
@@ -122,6 +141,7 @@ class Daemon:
             processing.start()
             while not self._stop.is_set():
                 self._control.poll(POLL_S)
+                self._look_around()
         finally:
             self._stop.set()
             self._notifier.stopping()
@@ -153,7 +173,7 @@ class Daemon:
         self._recognizer.embed(noise.astype(np.float32))
 
     def _process(self) -> None:
-        announced: tuple[CaptureStatus, int] | None = None
+        announced: tuple[CaptureStatus, Snapshot] | None = None
         heartbeat_s = 0.0
         pipeline: Pipeline | None = None
         stream: Stream | None = None
@@ -173,11 +193,21 @@ class Daemon:
                         self._publisher.forget(self._source)
                     self._source = stream.source
                     self._progress.newest.clear()
-                    pipeline = Pipeline(self._recognizer, stream, self._settings)
+                    front_end = self._recognizer.card.front_end
+                    self._heard = Heard(
+                        stream.stream_id,
+                        stream.source,
+                        stream.channels,
+                        front_end.rate_hz,
+                        front_end.window_s,
+                        self._heard,
+                    )
+                    pipeline = Pipeline(self._recognizer, stream, self._settings, self._heard)
             status = self._capture.status
             to_come = status.state is CaptureState.ENDED and pipeline is not None  # what is left in the ring
-            if not to_come and announced != (status, self._store.snapshot.revision):
-                announced = (status, self._store.snapshot.revision)
+            snapshot = self._store.snapshot
+            if not to_come and (announced is None or announced[0] != status or announced[1] is not snapshot):
+                announced = (status, snapshot)
                 self._announce(status, stream)
             if time.monotonic() - heartbeat_s >= HEARTBEAT_S:
                 heartbeat_s = time.monotonic()
@@ -195,6 +225,7 @@ class Daemon:
             chunk = stream.ring.read(stream.rate_hz)
             self._progress.counters["n_lost_frames"] += chunk.n_lost
             self._progress.counters["n_gaps"] += chunk.n_lost > 0
+            pipeline.tune(self._settings, self._calibration.gates(stream.source))
             pipeline.push(chunk)
             if not stream.lossless:
                 skipped = pipeline.n_hops_skipped
@@ -273,9 +304,51 @@ class Daemon:
 
     # ---- main thread
 
+    def reload(self) -> dict[str, Any]:
+        """Read the settings and the support set anew, and go on with what can be changed while running.
+
+        Returns
+        -------
+        dict
+            ``changed``: names of the settings that differ and are in force now; ``restart_needed``: names of those that
+            differ and wait for a restart; ``support_changed``: whether there is another support set.
+
+        Raises
+        ------
+        SettingsError, SupportError
+            Something is wrong with them; everything is as it was.
+        """
+        loaded = self._load()
+        support_changed = self._store.refresh()
+        self._settings, changed, restart_needed = swapped(self._settings, loaded)
+        self._store.unknown_threshold = self._settings.unknown_threshold
+        self._store.class_thresholds = self._settings.class_thresholds
+        if "log_level" in changed:
+            logging.getLogger().setLevel(self._settings.log_level.upper())
+        return {"changed": changed, "restart_needed": restart_needed, "support_changed": support_changed}
+
+    def _reload_request(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        with self._notifier.reloading():
+            return self.reload()
+
+    def _look_around(self) -> None:
+        """Between two requests: what a signal asked for, and whether somebody else changed the support set's file."""
+        try:
+            if self._reload_wanted.is_set():
+                self._reload_wanted.clear()
+                with self._notifier.reloading():
+                    told = self.reload()
+                _log.info("reloaded: %s", report(told))
+            elif self._store.refresh():
+                _log.info("support set %s was changed by another process: read anew", self._store.path)
+        except MirdError as error:
+            _log.error("%s; everything is as it was", error)
+
     def _handlers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
         return {
             **self._store.handlers(),
+            **self._live.handlers(),
+            "reload": self._reload_request,
             "status": self._status,
             "stop": self._stop_request,
         }
@@ -287,7 +360,10 @@ class Daemon:
             "detail": status.detail,
             "version": version("mird"),
             "engine": self._engine(),
+            "engine_file": self._settings.engine,
             "fingerprint": self._recognizer.card.fingerprint,
+            "support": str(self._store.path),
+            "source": self._source,
             "publish": self._publisher.endpoint,
             "uptime_s": self._progress.uptime_s,
             "counters": count(self._progress, status),

@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     """Threads that the encoder computes with."""
 
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What recognises: an NVIDIA GPU where there is one (auto), the CPU alone, or a GPU, and a warning without one."""
+
+    precision: Literal["auto", "float32", "float16", "int8"] = "auto"
+    """Arithmetic of the encoder on a GPU; auto is float16. On the CPU the encoder's file decides."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged."""
 

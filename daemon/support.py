@@ -1,25 +1,25 @@
 """The support set on disk: read, edited and written so that no class is ever lost or half-written.
 
-A save writes a new file beside the old one, forces it to the disk and puts it in the old one's place in one step, so
-that whoever reads, and whenever the power fails, there is either the old set or the new one. An edit holds a lock from
-reading to writing, so that a daemon and a command that edit the same file at once both keep their classes.
+A save replaces the file whole (:mod:`mird.daemon.atomic_file`): whoever reads, and whenever the power fails, there is
+either the old set or the new one. An edit holds a lock from reading to writing, so that a daemon and a command that
+edit the same file at once both keep their classes.
 
 The set itself is in :mod:`mird.daemon.support_set`, the bytes of the file in :mod:`mird.daemon.support_codec`.
 """
 
 import contextlib
 import fcntl
-import glob
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from mird.daemon.atomic_file import replace_file, sync_folder
 from mird.daemon.errors import SupportDamagedError, SupportError, SupportMismatchError
+from mird.daemon.shot import Shot
 from mird.daemon.support_codec import MAX_FILE_BYTES, REMEDY, decode, encode
-from mird.daemon.support_set import Edit, Shot, SupportClass, SupportSet, check_class_name
+from mird.daemon.support_set import Edit, SupportClass, SupportSet, check_class_name
 
 __all__ = ["Edit", "Shot", "SupportClass", "SupportSet", "check_class_name", "edit", "load", "locked", "save"]
 
@@ -86,18 +86,15 @@ def save(support: SupportSet, path: Path) -> None:
         It cannot be written (full disk, no permission): the old file is as it was.
     """
     data = encode(support)
-    target = Path(os.path.realpath(path))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target)
-        _write_beside(target, data).replace(target)
+        folder = replace_file(path, data)
     except OSError as error:
         raise SupportError(
             f"support set {path} cannot be written: {error.strerror}; it is as it was before: make room or check the "
             "folder's mode and owner, then try again"
         ) from error
     try:
-        _sync_folder(target.parent)
+        sync_folder(folder)
     except OSError as error:
         raise SupportError(
             f"support set {path} is written, but may not outlive a power failure: {error.strerror}; check the disk"
@@ -180,54 +177,3 @@ def _wait_for_lock(descriptor: int, path: Path, timeout_s: float) -> None:
             time.sleep(LOCK_POLL_S)
         else:
             return
-
-
-def _write_beside(target: Path, data: bytes) -> Path:
-    """Write a new file beside `target` to the disk, with its mode and owner: root may edit for a service."""
-    path, descriptor = _open_beside(target)
-    try:
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            status = target.stat()
-            os.fchmod(descriptor, status.st_mode & 0o777)
-            os.fchown(descriptor, status.st_uid, status.st_gid)
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(descriptor)
-    return path
-
-
-def _open_beside(target: Path) -> tuple[Path, int]:
-    """Make a file that is locked while its writer lives, so that what a killed one left can be told."""
-    while True:
-        path = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return path, descriptor
-        os.close(descriptor)  # another save took it for abandoned before it was locked
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Remove the half-written files of killed processes."""
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        with contextlib.suppress(FileNotFoundError, BlockingIOError, PermissionError):
-            descriptor = os.open(left, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
-            finally:
-                os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,8 +1,9 @@
-"""The bytes of a support set file, version 1.
+"""The bytes of a support set file, version 2.
 
 One msgpack map: ``magic``, ``version``, ``sha256`` and ``body``. The body is the msgpack of a map of the set's fields,
 embeddings as raw little-endian float32; the digest covers magic, version and body. Nothing is taken from the body
-before the digest fits, and nothing at all that is larger than the limits say.
+before the digest fits, and nothing at all that is larger than the limits say. Version 1, which is read too, had no
+thresholds and no corrections.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import msgpack
 import numpy as np
 
 from mird.daemon.errors import ClipError, SupportDamagedError, SupportError
+from mird.daemon.shot import Shot
 from mird.daemon.support_set import (
     MAX_CLASSES,
     MAX_FINGERPRINT,
@@ -19,7 +21,6 @@ from mird.daemon.support_set import (
     MAX_NAME,
     MAX_SHOTS,
     Edit,
-    Shot,
     SupportClass,
     SupportSet,
     Verb,
@@ -27,7 +28,8 @@ from mird.daemon.support_set import (
 )
 
 MAGIC: Final = "mird-support"
-VERSION: Final = 1
+VERSION: Final = 2
+READABLE: Final = (1, VERSION)
 MAX_FILE_BYTES: Final = 512 << 20
 REMEDY: Final = "restore a copy of it, or move it away to begin with the default set"
 
@@ -45,7 +47,10 @@ def encode(support: SupportSet) -> bytes:
             "fingerprint": support.fingerprint,
             "n_dims": support.n_dims,
             "revision": support.revision,
-            "classes": [{"name": known.name, **_shots_map(known.shots)} for known in support.classes],
+            "classes": [
+                {"name": known.name, "threshold": known.threshold, **_shots_map(known.shots)}
+                for known in support.classes
+            ],
             "history": [
                 {
                     "verb": edit.verb,
@@ -53,6 +58,7 @@ def encode(support: SupportSet) -> bytes:
                     "old_name": edit.old_name,
                     "n_shots": edit.n_shots,
                     "position": edit.position,
+                    "threshold": edit.threshold,
                     **_shots_map(edit.shots),
                 }
                 for edit in support.history
@@ -82,7 +88,7 @@ def decode(data: bytes) -> SupportSet:
     version, digest, body = outer.get("version"), outer.get("sha256"), outer.get("body")
     if type(version) is not int or type(body) is not bytes or digest != _digest(version, body) or len(outer) != 4:
         raise SupportDamagedError(f"is damaged: its checksum does not fit; {REMEDY}")
-    if version != VERSION:
+    if version not in READABLE:
         raise SupportDamagedError(f"has version {version}, this mird reads version {VERSION}; install a newer mird")
     try:
         return _support_set(_unpacked(body))
@@ -132,7 +138,8 @@ def _shots_map(shots: tuple[Shot, ...]) -> dict[str, Any]:
 def _support_set(body: dict[str, Any]) -> SupportSet:
     n_dims = _integer(body["n_dims"])
     classes = tuple(
-        SupportClass(_name(entry["name"]), _shots(entry, n_dims)) for entry in _entries(body["classes"], MAX_CLASSES)
+        SupportClass(_name(entry["name"]), _shots(entry, n_dims), _threshold(entry))
+        for entry in _entries(body["classes"], MAX_CLASSES)
     )
     history = tuple(_edit(entry, n_dims) for entry in _entries(body["history"], MAX_HISTORY))
     return SupportSet(_text(body["fingerprint"], MAX_FINGERPRINT), n_dims, classes, _integer(body["revision"]), history)
@@ -143,8 +150,15 @@ def _edit(entry: dict[str, Any], n_dims: int) -> Edit:
     if verb not in get_args(Verb):
         raise ValueError(f"verb {str(verb)[:20]!r} in the history")
     old_name = _name(entry["old_name"]) if verb == "rename" else ""
-    shots = _shots(entry, n_dims) if verb == "forget" else ()
-    return Edit(verb, _name(entry["name"]), old_name, _integer(entry["n_shots"]), _integer(entry["position"]), shots)
+    return Edit(
+        verb,
+        _name(entry["name"]),
+        old_name,
+        _integer(entry["n_shots"]),
+        _integer(entry["position"]),
+        _shots(entry, n_dims) if verb in ("forget", "correct") else (),
+        _threshold(entry),
+    )
 
 
 def _shots(entry: dict[str, Any], n_dims: int) -> tuple[Shot, ...]:
@@ -160,6 +174,15 @@ def _shots(entry: dict[str, Any], n_dims: int) -> tuple[Shot, ...]:
         Shot(vector, _text(origin), _integer(time_ns))
         for vector, origin, time_ns in zip(vectors, origins, times, strict=True)
     )
+
+
+def _threshold(entry: dict[str, Any]) -> float | None:
+    value = entry.get("threshold")
+    if value is None:
+        return None
+    if type(value) is not float or not 0.0 <= value <= 1.0:
+        raise TypeError(f"{str(value)[:40]!r} where a threshold is expected")
+    return value
 
 
 def _entries(value: Any, most: int) -> list[dict[str, Any]]:

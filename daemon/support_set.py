@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mird.daemon.errors import ClipError, SupportError
+from mird.daemon.shot import Shot, printable
+from mird.daemon.shot_choice import most_useful
 
 MAX_CLASSES: Final = 10_000
 MAX_SHOTS: Final = 4_096
 """Shots of one class."""
+MAX_LEARNED: Final = 32
+"""Shots up to which corrections let a class grow; one that has more by enrolment keeps its number."""
 MAX_DIMS: Final = 65_536
 MAX_FINGERPRINT: Final = 256
 MAX_NAME: Final = 64
-MAX_ORIGIN: Final = 200
 MAX_HISTORY: Final = 32
 """Edits that can be undone."""
 MIN_HISTORY: Final = 10
@@ -29,60 +32,24 @@ MAX_HISTORY_VALUES: Final = 1 << 20
 """Numbers of forgotten embeddings beyond which edits older than the last `MIN_HISTORY` are dropped (4 MiB)."""
 RESERVED_NAMES: Final = ("silence", "unknown")
 
-Verb = Literal["enrol", "rename", "forget"]
-
-
-@dataclass(frozen=True, eq=False)
-class Shot:
-    """One window of a class, as the encoder saw it.
-
-    Attributes
-    ----------
-    embedding : NDArray[float32], shape (n_dims,)
-        Finite; kept as a read-only copy.
-    origin : str
-        The clip's name, "live" or "default". For display: made printable and cut at 200 characters.
-    added_utc_ns : int
-        Nanoseconds since 1970.
-
-    Raises
-    ------
-    SupportError
-        The embedding is not one vector of finite values, or the time is before 1970.
-    """
-
-    embedding: NDArray[np.float32]
-    origin: str
-    added_utc_ns: int
-
-    def __post_init__(self) -> None:
-        embedding = np.array(self.embedding, dtype=np.float32)
-        if embedding.ndim != 1 or not embedding.size:
-            raise SupportError(f"embedding of shape {embedding.shape}: must be one vector, shape (n_dims,)")
-        if not np.isfinite(embedding).all():
-            raise SupportError(f"embedding of '{self.origin}' has values that are not finite: take another clip")
-        if not 0 <= self.added_utc_ns < 1 << 63:
-            raise SupportError(f"added_utc_ns={self.added_utc_ns}: must be nanoseconds since 1970")
-        embedding.setflags(write=False)
-        object.__setattr__(self, "embedding", embedding)
-        object.__setattr__(self, "origin", printable(self.origin)[:MAX_ORIGIN])
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Shot):
-            return NotImplemented
-        mine, theirs = (self.origin, self.added_utc_ns), (other.origin, other.added_utc_ns)
-        return mine == theirs and np.array_equal(self.embedding, other.embedding)
-
-    def __hash__(self) -> int:
-        return hash((self.origin, self.added_utc_ns))
+Verb = Literal["enrol", "rename", "forget", "correct", "threshold"]
 
 
 @dataclass(frozen=True)
 class SupportClass:
-    """A class and its shots, the oldest first; never without a shot."""
+    """A class and its shots, the oldest first; never without a shot.
+
+    Attributes
+    ----------
+    name : str
+    shots : tuple[Shot, ...]
+    threshold : float in [0, 1], or None
+        Score that the class needs to win; None leaves it to the settings.
+    """
 
     name: str
     shots: tuple[Shot, ...]
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +58,7 @@ class Edit:
 
     Attributes
     ----------
-    verb : {"enrol", "rename", "forget"}
+    verb : {"enrol", "rename", "forget", "correct", "threshold"}
     name : str
         The class's name after the edit (the forgotten name for "forget").
     old_name : str
@@ -101,7 +68,9 @@ class Edit:
     position : int
         Where the forgotten class stood, else 0.
     shots : tuple[Shot, ...]
-        The forgotten shots, else empty.
+        The forgotten shots, or those that a corrected class had before (none: it is a new one), else empty.
+    threshold : float or None
+        Of the forgotten class, or of the class before a "threshold", else None.
     """
 
     verb: Verb
@@ -110,6 +79,7 @@ class Edit:
     n_shots: int = 0
     position: int = 0
     shots: tuple[Shot, ...] = ()
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +118,8 @@ class SupportSet:
             raise SupportError("two classes have the same name: rename one")
         for known in self.classes:
             _check_shots(known.name, known.shots, self.n_dims)
+            if known.threshold is not None and not 0.0 <= known.threshold <= 1.0:
+                raise SupportError(f"threshold {known.threshold} of class '{known.name}': must be 0 to 1")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -185,7 +157,7 @@ class SupportSet:
         _check_shots(name, shots, self.n_dims)
         if name in self.names:
             at = self.names.index(name)
-            known = SupportClass(name, self.classes[at].shots + shots)
+            known = replace(self.classes[at], shots=self.classes[at].shots + shots)
             classes = (*self.classes[:at], known, *self.classes[at + 1 :])
         else:
             classes = (*self.classes, SupportClass(name, shots))
@@ -197,15 +169,42 @@ class SupportSet:
         at = self._position(old)
         if new in self.names:
             raise SupportError(f"class '{new}' exists already: choose another name, or forget one of the two first")
-        known = SupportClass(new, self.classes[at].shots)
+        known = replace(self.classes[at], name=new)
         classes = (*self.classes[:at], known, *self.classes[at + 1 :])
         return self._edited(classes, Edit("rename", new, old_name=self.classes[at].name))
 
     def forgotten(self, name: str) -> Self:
         """Leave a class out; SupportError: it is not known."""
         at = self._position(name)
-        edit = Edit("forget", self.classes[at].name, position=at, shots=self.classes[at].shots)
+        gone = self.classes[at]
+        edit = Edit("forget", gone.name, position=at, shots=gone.shots, threshold=gone.threshold)
         return self._edited((*self.classes[:at], *self.classes[at + 1 :]), edit)
+
+    def corrected(self, name: str, shots: tuple[Shot, ...]) -> Self:
+        """Add the shots of a correction to a class, or a class with its first shots.
+
+        A class that would have more than `MAX_LEARNED` shots keeps as many as it had, and at least that number: the
+        most useful of all (:func:`mird.daemon.shot_choice.most_useful`).
+
+        Raises
+        ------
+        ClipError, SupportError
+            As :meth:`with_shots`.
+        """
+        name = check_class_name(name)
+        _check_shots(name, shots, self.n_dims)
+        at = self.names.index(name) if name in self.names else len(self.classes)
+        known = self.classes[at] if at < len(self.classes) else SupportClass(name, ())
+        kept = most_useful(known.shots, shots, max(MAX_LEARNED, len(known.shots)))
+        classes = (*self.classes[:at], replace(known, shots=kept), *self.classes[at + 1 :])
+        return self._edited(classes, Edit("correct", name, n_shots=len(shots), shots=known.shots))
+
+    def with_threshold(self, name: str, threshold: float | None) -> Self:
+        """Give a class a threshold of its own, or None: none; SupportError: it is not known, or not from 0 to 1."""
+        at = self._position(name)
+        known = replace(self.classes[at], threshold=threshold)
+        edit = Edit("threshold", known.name, threshold=self.classes[at].threshold)
+        return self._edited((*self.classes[:at], known, *self.classes[at + 1 :]), edit)
 
     def undone(self) -> Self:
         """Take the last edit back; SupportError: there is none left."""
@@ -214,13 +213,16 @@ class SupportSet:
         edit = self.history[-1]
         classes = list(self.classes)
         if edit.verb == "forget":
-            classes.insert(edit.position, SupportClass(edit.name, edit.shots))
+            classes.insert(edit.position, SupportClass(edit.name, edit.shots, edit.threshold))
         else:
             at = self._position(edit.name)
+            before = edit.shots if edit.verb == "correct" else classes[at].shots[: -edit.n_shots or None]
             if edit.verb == "rename":
-                classes[at] = SupportClass(edit.old_name, classes[at].shots)
-            elif len(classes[at].shots) > edit.n_shots:
-                classes[at] = SupportClass(edit.name, classes[at].shots[: -edit.n_shots])
+                classes[at] = replace(classes[at], name=edit.old_name)
+            elif edit.verb == "threshold":
+                classes[at] = replace(classes[at], threshold=edit.threshold)
+            elif before:
+                classes[at] = replace(classes[at], shots=before)
             else:
                 del classes[at]
         return replace(self, classes=tuple(classes), revision=self.revision + 1, history=self.history[:-1])
@@ -263,11 +265,6 @@ def check_class_name(name: str) -> str:
     if checked.casefold() in RESERVED_NAMES:
         raise ClipError(f"class name '{shown}' is an answer of the daemon's own: choose another")
     return checked
-
-
-def printable(text: str) -> str:
-    """Put a question mark for each character that no terminal, message or file can show."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _check_shots(name: str, shots: tuple[Shot, ...], n_dims: int) -> None:

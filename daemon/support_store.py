@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -18,11 +19,15 @@ from numpy.typing import NDArray
 
 from mird.daemon import support
 from mird.daemon.errors import ClipError, SupportMismatchError
-from mird.daemon.support_set import Shot, SupportSet, check_class_name
+from mird.daemon.shot import Shot
+from mird.daemon.support_set import SupportClass, SupportSet, check_class_name
+from mird.kernels.frontend import FrontEnd
 from mird.kernels.recognizer import Recognizer
 from mird.kernels.similarity import Prototypes, prototypes
 
 ORIGINS_SHOWN: Final = 8
+CORRECTION: Final = "correction"
+"""Origin of the shots that a correction makes."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,15 +41,18 @@ class Snapshot:
     prototypes : Prototypes
     revision : int
         Counts the set's changes.
+    thresholds : Mapping[str, float]
+        Of the classes that have one of their own.
     """
 
     prototypes: Prototypes
     revision: int
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Enrolled:
-    """What an enrolment did.
+    """What an enrolment or a correction did.
 
     Attributes
     ----------
@@ -80,6 +88,10 @@ class SupportStore:
         The file that changes are written to; absent before the first.
     default : Path
         The set to begin with.
+    unknown_threshold : float in [0, 1], optional
+        Of classes without one of their own, for the listing; the encoder's by default.
+    class_thresholds : Mapping[str, float]
+        Those of the settings, for the listing.
 
     Raises
     ------
@@ -87,17 +99,32 @@ class SupportStore:
         The file is damaged or of another encoder.
     """
 
-    def __init__(self, recognizer: Recognizer, path: Path, default: Path) -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        path: Path,
+        default: Path,
+        unknown_threshold: float | None = None,
+        class_thresholds: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self._recognizer = recognizer
         self._fingerprint = recognizer.card.fingerprint
         self._n_dims = len(recognizer.card.head.gamma)
         self.path = path
         self._default = default
+        self.unknown_threshold = unknown_threshold
+        self.class_thresholds = class_thresholds
+        self._seen = self._file_identity()
         try:
             self.current = support.load(path, self._fingerprint)
         except FileNotFoundError:
             self.current = self._start()
         self.snapshot = self._snap()
+
+    @property
+    def front_end(self) -> FrontEnd:
+        """What a window is, for whoever enrols."""
+        return self._recognizer.card.front_end
 
     def enroll(self, name: str, windows: NDArray[np.float32], origin: str) -> Enrolled:
         """Add a clip's windows to a class, or a class with its first shots.
@@ -121,11 +148,61 @@ class SupportStore:
             raise ClipError(f"clip '{origin}' has a window without sound: choose another clip")
         embeddings = self._recognizer.embed(windows)
         resembles, resemblance = self._nearest(name, embeddings)
-        now_ns = time.time_ns()
-        shots = tuple(Shot(embedding, origin, now_ns) for embedding in embeddings)
+        shots = _shots(embeddings, origin)
         self._change(lambda current: current.with_shots(name, shots))
-        n_shots = next(len(known.shots) for known in self.current.classes if known.name == name)
-        return Enrolled(name, len(shots), n_shots, resembles, resemblance)
+        return Enrolled(name, len(shots), self._n_shots(name), resembles, resemblance)
+
+    def correct(self, name: str, embeddings: NDArray[np.float32]) -> Enrolled:
+        """Make windows that were heard shots of a class, the most useful of which are kept.
+
+        Parameters
+        ----------
+        name : str
+        embeddings : NDArray[float32], shape (n, n_dims)
+            Of the windows, n > 0.
+
+        Raises
+        ------
+        ClipError, SupportError
+            As :meth:`enroll`.
+        """
+        name = check_class_name(name)
+        resembles, resemblance = self._nearest(name, embeddings)
+        shots = _shots(embeddings, CORRECTION)
+        self._change(lambda current: current.corrected(name, shots))
+        return Enrolled(name, len(shots), self._n_shots(name), resembles, resemblance)
+
+    def set_threshold(self, name: str, threshold: float | None) -> None:
+        """Give a class a threshold of its own, or none; SupportError as :meth:`SupportSet.with_threshold`."""
+        self._change(lambda current: current.with_threshold(name, threshold))
+
+    def refresh(self) -> bool:
+        """Read the file again where somebody else has changed it since it was last read or written here.
+
+        Returns
+        -------
+        bool
+            Whether there is another set in force now.
+
+        Raises
+        ------
+        SupportError
+            The file cannot be used: the set is as it was, and this is not said again until the file changes again.
+        """
+        identity = self._file_identity()
+        if identity == self._seen:
+            return False
+        self._seen = identity
+        try:
+            changed = support.load(self.path, self._fingerprint)
+        except FileNotFoundError:
+            _log.warning("support set %s is gone: beginning anew with the set that mird ships", self.path)
+            changed = self._start()
+        if changed == self.current:
+            return False
+        self.current = changed
+        self.snapshot = self._snap()
+        return True
 
     def rename(self, old: str, new: str) -> None:
         """Give a class another name; SupportError or ClipError as :meth:`SupportSet.renamed`."""
@@ -149,6 +226,8 @@ class SupportStore:
                 {
                     "name": known.name,
                     "n_shots": len(known.shots),
+                    "threshold": self._threshold(known),
+                    "has_threshold": known.threshold is not None,
                     "origins": sorted({shot.origin for shot in known.shots})[:ORIGINS_SHOWN],
                     "added_utc_ns": max(shot.added_utc_ns for shot in known.shots),
                 }
@@ -171,6 +250,7 @@ class SupportStore:
             "enroll": self._enroll_request,
             "rename": listed(lambda request: self.rename(request["old"], request["new"])),
             "forget": listed(lambda request: self.forget(request["name"])),
+            "threshold": listed(lambda request: self.set_threshold(request["name"], request["value"])),
             "undo": listed(lambda _: self.undo()),
         }
 
@@ -186,7 +266,26 @@ class SupportStore:
 
     def _change(self, change: Callable[[SupportSet], SupportSet]) -> None:
         self.current = support.edit(self.path, self._fingerprint, change, self._start)
+        self._seen = self._file_identity()
         self.snapshot = self._snap()
+
+    def _file_identity(self) -> tuple[int, int, int] | None:
+        """What changes with every save: a new file each time. None where there is none, or it cannot be asked."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def _n_shots(self, name: str) -> int:
+        return next(len(known.shots) for known in self.current.classes if known.name == name)
+
+    def _threshold(self, known: SupportClass) -> float:
+        """The threshold in force: the class's own, else that of the settings, else the encoder's."""
+        if known.threshold is not None:
+            return known.threshold
+        default = self._recognizer.card.unknown_threshold if self.unknown_threshold is None else self.unknown_threshold
+        return self.class_thresholds.get(known.name, default)
 
     def _start(self) -> SupportSet:
         """The shipped set; an empty one where it is of another encoder than the one in use."""
@@ -199,7 +298,8 @@ class SupportStore:
         return SupportSet(self._fingerprint, self._n_dims)
 
     def _snap(self) -> Snapshot:
-        return Snapshot(prototypes(*self.current.arrays()), self.current.revision)
+        thresholds = {known.name: known.threshold for known in self.current.classes if known.threshold is not None}
+        return Snapshot(prototypes(*self.current.arrays()), self.current.revision, thresholds)
 
     def _nearest(self, name: str, embeddings: NDArray[np.float32]) -> tuple[str, float]:
         """The other class that embeddings are most like, and how much."""
@@ -213,3 +313,8 @@ class SupportStore:
         )
         best = int(np.argmax(scores[0]))
         return known.names[others[best]], float(scores[0, best])
+
+
+def _shots(embeddings: NDArray[np.float32], origin: str) -> tuple[Shot, ...]:
+    now_ns = time.time_ns()
+    return tuple(Shot(embedding, origin, now_ns) for embedding in embeddings)

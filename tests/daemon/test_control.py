@@ -9,11 +9,12 @@ from typing import Any
 import msgpack
 import pytest
 import zmq
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mird.daemon.control import REQUESTS, ControlServer
 from mird.daemon.errors import ClipError, EndpointError
+from mird.daemon.fields import Omissible
 from mird.daemon.messages import MAX_REQUEST_BYTES
 
 WINDOW = bytes(4 * 44_100)
@@ -99,10 +100,29 @@ def test_good_requests(daemon: Daemon) -> None:
     assert daemon.ask(id="a", verb="status") == {"id": "a", "ok": True, "result": {"verb": "status"}}
     assert daemon.ask(id=-1, verb="rename", old="viola", new="Bratsche")["ok"]
     assert daemon.ask(id=0, verb="enroll", **ENROLL)["ok"]
+    assert daemon.ask(id=1, verb="enroll_live", name="viola", seconds=3, channel=2)["ok"]
+    assert daemon.ask(id=1, verb="threshold", name="viola", value=0.5)["ok"]
+    assert daemon.ask(id=1, verb="threshold", name="viola", value=None)["ok"]
     assert daemon.calls == [
         ("status", {}),
         ("rename", {"old": "viola", "new": "Bratsche"}),
         ("enroll", {**ENROLL, "windows": (WINDOW,)}),
+        ("enroll_live", {"name": "viola", "seconds": 3.0, "channel": 2}),
+        ("threshold", {"name": "viola", "value": 0.5}),
+        ("threshold", {"name": "viola", "value": None}),
+    ]
+
+
+def test_what_may_be_left_out_reaches_the_handler_as_none(daemon: Daemon) -> None:
+    assert daemon.ask(id=1, verb="enroll_live", name="viola", seconds=0.5)["ok"]
+    assert daemon.ask(id=1, verb="correct", name="viola")["ok"]
+    assert daemon.ask(id=1, verb="correct", name="viola", event_id="0123456789abcdef", channel=None)["ok"]
+    assert daemon.ask(id=1, verb="calibrate")["ok"]
+    assert daemon.calls == [
+        ("enroll_live", {"name": "viola", "seconds": 0.5, "channel": None}),
+        ("correct", {"name": "viola", "event_id": None, "channel": None}),
+        ("correct", {"name": "viola", "event_id": "0123456789abcdef", "channel": None}),
+        ("calibrate", {"seconds": None, "reset": None}),
     ]
 
 
@@ -145,7 +165,7 @@ def test_what_a_handler_raises_is_the_answer(daemon: Daemon, caplog: pytest.LogC
         ({"id": 1.5, "verb": "status"}, "id: "),
         ({"id": True, "verb": "status"}, "id: "),
         ({"id": "x" * 65, "verb": "status"}, "id: "),
-        ({"id": 1}, "unknown verb 'None'; there are classes, enroll"),
+        ({"id": 1}, "unknown verb 'None'; there are calibrate, classes, correct, enroll"),
         ({"id": 1, "verb": "enrol"}, "unknown verb 'enrol'; did you mean enroll?"),
         ({"id": 1, "verb": ["status"]}, "unknown verb"),
         ({"id": 1, "verb": "status", "deep": 1}, "unknown argument 'deep' of status; it takes no arguments"),
@@ -163,6 +183,18 @@ def test_what_a_handler_raises_is_the_answer(daemon: Daemon, caplog: pytest.LogC
         ({"id": 1, "verb": "enroll", **ENROLL, "windows": [bytes(4)] * 65}, "65 items, not 1 to 64"),
         ({"id": 1, "verb": "status", "x": [[]] * 1001}, "more than 1000 lists and maps"),
         ({"id": 1, "verb": "status", "x": [0] * 4097}, "not msgpack: 4097 exceeds max_array_len"),
+        ({"id": 1, "verb": "enroll_live", "name": "a"}, "argument seconds of enroll_live: is missing"),
+        ({"id": 1, "verb": "enroll_live", "name": "a", "seconds": 0.4}, "0.4 is not from 0.5 to 30"),
+        ({"id": 1, "verb": "enroll_live", "name": "a", "seconds": 30.1}, "30.1 is not from 0.5 to 30"),
+        ({"id": 1, "verb": "enroll_live", "name": "a", "seconds": 3, "channel": 0}, "0 is not from 1 to 65535"),
+        ({"id": 1, "verb": "enroll_live", "name": "a", "seconds": 3, "channel": "2"}, "str '2' is not a whole number"),
+        ({"id": 1, "verb": "correct", "channel": 1}, "argument name of correct: is missing"),
+        ({"id": 1, "verb": "correct", "name": "a", "event_id": ""}, "0 characters, not 1 to 64"),
+        ({"id": 1, "verb": "threshold", "name": "a"}, "argument value of threshold: is missing"),
+        ({"id": 1, "verb": "threshold", "name": "a", "value": 1.5}, "1.5 is not from 0 to 1"),
+        ({"id": 1, "verb": "threshold", "name": "a", "value": float("nan")}, "nan is not finite"),
+        ({"id": 1, "verb": "calibrate", "seconds": 61}, "61 is not from 1 to 60"),
+        ({"id": 1, "verb": "calibrate", "reset": 1}, "is neither true nor false"),
         ([1, "status"], "request: not a map"),
         ({1: 2}, "request: not msgpack"),
         ("status", "request: not a map"),
@@ -227,7 +259,19 @@ def _is_good(request: Any) -> bool:
     if not isinstance(request, dict) or not isinstance(request.get("id"), int | str) or request["id"] in (True, False):
         return False
     rules = REQUESTS.get(request.get("verb", "")) if isinstance(request.get("verb"), str) else None
-    return rules is not None and set(request) == {"id", "verb", *rules} and not rules
+    return rules is not None and set(request) == {"id", "verb"} and all(map(_may_be_absent, rules.values()))
+
+
+def _accepts(rule: Any, value: Any) -> bool:
+    try:
+        rule.from_wire(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _may_be_absent(rule: Any) -> bool:
+    return isinstance(rule, Omissible)
 
 
 @settings(max_examples=150)
@@ -252,11 +296,18 @@ def test_a_good_request_with_one_thing_wrong(shared: Daemon, verb: str, data: st
         "enroll": {**ENROLL, "windows": [bytes(8)]},
         "rename": {"old": "a", "new": "b"},
         "forget": {"name": "a"},
+        "enroll_live": {"name": "a", "seconds": 3.0, "channel": 1},
+        "correct": {"name": "a", "event_id": "b", "channel": 1},
+        "threshold": {"name": "a", "value": 0.5},
+        "calibrate": {"seconds": 5.0, "reset": False},
     }
     request: dict[str, Any] = {"id": 5, "verb": verb, **good.get(verb, {})}
     where = data.draw(st.sampled_from([*sorted(request), "more"]))
     wrong = st.none() | st.floats() | st.binary(max_size=3) | st.dictionaries(st.text(), st.none(), max_size=2)
     request[where] = data.draw(wrong | st.lists(wrong, min_size=1, max_size=3))
+    rule = REQUESTS[verb].get(where)
+    if rule is not None:
+        assume(not _accepts(rule, request[where]))
     check_refused(shared, shared.answer(msgpack.packb(request)))
 
 

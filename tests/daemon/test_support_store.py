@@ -11,7 +11,8 @@ from mird.daemon import support
 from mird.daemon.assembly import SHIPPED_SUPPORT
 from mird.daemon.errors import ClipError, SupportDamagedError, SupportError, SupportMismatchError
 from mird.daemon.paths import shipped
-from mird.daemon.support_set import Shot, SupportSet
+from mird.daemon.shot import Shot
+from mird.daemon.support_set import SupportSet
 from mird.daemon.support_store import SupportStore
 from mird.kernels.encoder import Encoder
 from mird.kernels.recognizer import Recognizer

@@ -1,0 +1,25 @@
+"""``mird reload``: make a running daemon read its settings and its support set anew."""
+
+import argparse
+
+from mird.daemon.cli_settings import add_setting_arguments, settings_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    add_setting_arguments(parser, "control")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask the daemon, and say what has changed and what needs a restart."""
+    import json
+
+    from mird.clients.control import ControlClient
+    from mird.daemon.assembly import control_address
+    from mird.daemon.reloading import report
+
+    with ControlClient(control_address(settings_of(args).settings)) as daemon:
+        told = daemon.reload()
+    print(json.dumps(told, ensure_ascii=False) if args.json else report(told))
+    return 0

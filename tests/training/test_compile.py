@@ -1,0 +1,116 @@
+"""Real engines by TensorRT-RTX out of the shipped encoder, without a GPU: parsed, checked by type, compiled, cached."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from mird.kernels.encoder import open_encoder
+from mird.kernels.encoder_graph import Precision, float_graph, graph_in, load_graph
+from mird.kernels.errors import EngineError
+from mird.kernels.plan_cache import BUCKETS, PlanKey, model_hash, read_plan
+from mird.kernels.tensorrt_library import load_library, make_logger
+from mird.training.compile_build import check_types, layer_types, parse
+from mird.training.compile_engine import CompileRequest, compare, compile_engine
+
+SHIPPED = Path(__file__).parents[2] / "configs" / "models" / "default.onnx"
+
+
+@pytest.fixture(scope="module")
+def library() -> Any:
+    return load_library("tensorrt_rtx")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> NDArray[np.float32]:
+    shape = open_encoder(SHIPPED).card.front_end
+    return np.random.default_rng(2).random((3, 1, shape.n_scales, shape.n_columns)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected", "least"),
+    [
+        ("float16", {"convolution half": 53, "matrix_multiply half": 2}, 0.99),
+        ("int8", {"convolution half": 53, "dequantize half": 102, "quantize int8": 49}, 0.95),
+    ],
+)
+def test_engine_is_compiled_and_found_again(
+    library: Any,
+    pictures: NDArray[np.float32],
+    tmp_path: Path,
+    precision: Precision,
+    expected: dict[str, int],
+    least: float,
+) -> None:
+    progress: list[float] = []
+    request = CompileRequest(SHIPPED, precision, "tensorrt_rtx", "8.9", tmp_path)
+    result = compile_engine(request, pictures, lambda share, _: progress.append(share))
+    key = PlanKey("tensorrt_rtx", library.__version__, "8.9", model_hash(SHIPPED), precision)
+    plan = read_plan(tmp_path, key)
+    assert len(plan.content) == result["plan_bytes"] > 1_000_000
+    assert plan.manifest["fingerprint"] == open_encoder(SHIPPED).card.fingerprint
+    assert plan.manifest["layers"].items() >= expected.items()
+    assert plan.manifest["buckets"] == list(BUCKETS)
+    assert plan.manifest["network_error"]["least_cosine"] > least
+    assert plan.manifest["engine_error"] is None  # there is no GPU to measure it on
+    assert max(progress) == 1.0
+    assert progress == sorted(progress)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_types_are_those_that_were_asked_for(library: Any, precision: Precision) -> None:
+    _, network = parse(library, make_logger(library), graph_in(load_graph(SHIPPED), precision).SerializeToString())
+    check_types(library, network, precision)
+    for other in {"float32", "float16", "int8"} - {precision}:
+        if (precision, other) == ("int8", "float16"):
+            continue  # the layers around its int8 are in float16
+        with pytest.raises(EngineError, match=r"would (compute in|not compute in int8)"):
+            check_types(library, network, other)  # type: ignore[arg-type]
+
+
+def test_every_picture_of_a_bucket_is_a_profile(library: Any) -> None:
+    _, network = parse(library, make_logger(library), float_graph(load_graph(SHIPPED)).SerializeToString())
+    assert tuple(network.get_input(0).shape) == (-1, 1, 112, 112)
+    assert tuple(network.get_output(0).shape) == (-1, 256)
+    assert layer_types(library, network)["convolution float"] == 53
+
+
+def test_a_quantisation_of_onnxruntimes_kind_is_refused_in_a_line(library: Any) -> None:
+    """Which is why the graph is rewritten."""
+    with pytest.raises(EngineError, match="tensorrt_rtx cannot read the network: ") as raised:
+        parse(library, make_logger(library), load_graph(SHIPPED).SerializeToString())
+    assert "\n" not in str(raised.value)
+
+
+def test_a_layer_that_the_library_does_not_know_is_named(library: Any) -> None:
+    node = onnx.helper.make_node("NoSuchLayer", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 1, 4, 4]) for name in "xy")
+    graph = onnx.helper.make_model(onnx.helper.make_graph([node], "odd", [x], [y]))
+    with pytest.raises(EngineError, match="NoSuchLayer"):
+        parse(library, make_logger(library), graph.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("capability", "message"),
+    [
+        (None, r"^no NVIDIA driver is installed; name the GPU to compile for, such as --capability 8\.9$"),
+        ("6.1", "cannot compile for compute capability 6.1 on a machine without such a GPU; compile there"),
+    ],
+)
+def test_gpu_that_is_not_here(
+    pictures: NDArray[np.float32], tmp_path: Path, capability: str | None, message: str
+) -> None:
+    request = CompileRequest(SHIPPED, "float16", None, capability, tmp_path)
+    with pytest.raises(EngineError, match=message):
+        compile_engine(request, pictures, lambda *_: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_error_of_embeddings() -> None:
+    units = np.eye(4, dtype=np.float32)
+    turned = units.copy()
+    turned[0] = (0.6, 0.8, 0, 0)
+    assert compare(turned, units) == {"least_cosine": 0.6, "median_cosine": 1.0}

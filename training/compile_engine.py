@@ -1,0 +1,177 @@
+"""``mird compile``: an encoder's file to an engine in the plan cache, and what the engine's error is.
+
+The graph is rewritten for the precision, checked, compiled, and measured: the network in its new precision against the
+file itself, by ONNX Runtime; and where there is a GPU, the engine against the network.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mird.kernels.cuda_driver import find_gpu
+from mird.kernels.encoder import EncoderCard
+from mird.kernels.encoder_graph import Precision, graph_in, load_graph
+from mird.kernels.errors import EngineError
+from mird.kernels.plan_cache import BUCKETS, PlanKey, model_hash, timing_file, write_plan
+from mird.kernels.tensorrt_library import LIBRARIES, LibraryName, is_installed, load_library, make_logger
+from mird.training.compile_build import Progress, build, check_types, layer_types, parse
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
+
+LEAST_COSINE: Mapping[Precision, float] = {"float32": 0.99999, "float16": 0.9999, "int8": 0.999}
+"""An engine whose embeddings are less like those of its own network, computed by ONNX Runtime, is not kept."""
+
+ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True)
+class CompileRequest:
+    """What is to be compiled.
+
+    Attributes
+    ----------
+    model : Path
+        The encoder's file.
+    precision : {"float32", "float16", "int8"}
+    library : {"tensorrt", "tensorrt_rtx"} or None
+        None takes the best that is installed.
+    capability : str or None
+        Compute capability of the GPU to compile for, such as "8.9"; None is this machine's.
+    folder : Path
+        The plan cache.
+    """
+
+    model: Path
+    precision: Precision
+    library: LibraryName | None
+    capability: str | None
+    folder: Path
+
+
+def compile_engine(request: CompileRequest, pictures: NDArray[np.float32], progress: Progress) -> dict[str, Any]:
+    """Compile an encoder and put the plan into the cache.
+
+    Parameters
+    ----------
+    request : CompileRequest
+    pictures : NDArray[float32], shape (n, channels, rows, columns), range [0, 1]
+        Of real sound: what the errors are measured on.
+    progress : callable (share, what)
+
+    Returns
+    -------
+    dict
+        The manifest's measurements, with the path of the plan as ``plan``.
+
+    Raises
+    ------
+    EngineError
+        The encoder's file cannot be used, no library is installed, there is no GPU and no capability was named, the
+        library refuses, or the engine's error is too large.
+    """
+    name = request.library or next((each for each in LIBRARIES if is_installed(each)), None)
+    if name is None:
+        raise EngineError("neither tensorrt nor tensorrt_rtx is installed; pip install 'mird[tensorrt-rtx]'")
+    library = load_library(name)
+    here = _capability_here()
+    capability = request.capability or here
+    if capability is None:
+        raise EngineError(f"{_why_no_gpu()}; name the GPU to compile for, such as --capability 8.9")
+    key = PlanKey(name, str(library.__version__), capability, model_hash(request.model), request.precision)
+    model = load_graph(request.model)
+    card = EncoderCard.from_metadata({each.key: each.value for each in model.metadata_props}, str(request.model))
+    begun = time.monotonic()
+    progress(0.0, "rewriting the network")
+    graph = graph_in(model, request.precision).SerializeToString()
+    logger = make_logger(library)
+    builder, network = parse(library, logger, graph)
+    check_types(library, network, request.precision)
+    progress(0.0, "measuring the network")
+    of_network, of_file = embed(graph, pictures), embed(model.SerializeToString(), pictures)
+    measured: dict[str, Any] = {
+        "name": card.name,
+        "fingerprint": card.fingerprint,
+        "front_end": card.front_end.fingerprint(),
+        "precision": request.precision,
+        "buckets": list(BUCKETS),
+        "layers": dict(sorted(layer_types(library, network).items())),
+        "pictures": len(pictures),
+        "network_error": compare(of_network, of_file),
+        "engine_error": None,
+    }
+    away = None if capability == here else capability
+    # TensorRT-RTX chooses its kernels where the engine runs, and has no timings to keep.
+    timing = timing_file(request.folder, key) if name == "tensorrt" else None
+    plan = build(library, logger, builder, network, BUCKETS, away, timing, progress)
+    progress(1.0, "measuring the engine")
+    if away is None:
+        measured["engine_error"], measured["engine_layers"] = _measure_engine(
+            name, plan, card, pictures, of_network, request.precision
+        )
+    measured["seconds"] = round(time.monotonic() - begun, 1)
+    measured["built"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    manifest = write_plan(request.folder, key, plan, measured)
+    return {"plan": str(manifest.with_suffix(".plan")), "plan_bytes": len(plan), "library": name, **measured}
+
+
+def embed(graph: bytes, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Embeddings by ONNX Runtime on the CPU, shape (n, n_dims), of a serialised graph in any precision."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    wanted = session.get_inputs()[0]
+    given = pictures.astype(np.float16) if wanted.type == "tensor(float16)" else pictures
+    return np.concatenate([session.run(None, {wanted.name: each})[0] for each in np.array_split(given, len(given))])
+
+
+def compare(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> dict[str, float]:
+    """How far embeddings are from others, both of shape (n, n_dims): the least and the median cosine."""
+    a, b = found.astype(np.float64), wanted.astype(np.float64)
+    cosines = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    return {"least_cosine": round(float(cosines.min()), 6), "median_cosine": round(float(np.median(cosines)), 6)}
+
+
+def _capability_here() -> str | None:
+    try:
+        return "{}.{}".format(*find_gpu().capability)
+    except EngineError:
+        return None
+
+
+def _why_no_gpu() -> str:
+    try:
+        return f"{find_gpu().name} is here"
+    except EngineError as error:
+        return str(error)
+
+
+def _measure_engine(
+    name: LibraryName,
+    plan: bytes,
+    card: EncoderCard,
+    pictures: NDArray[np.float32],
+    wanted: NDArray[np.float32],
+    precision: Precision,
+) -> tuple[dict[str, float], dict[str, int]]:
+    """The error of the engine on this machine's GPU, and its layers as the inspector tells them."""
+    from mird.kernels.encoder_tensorrt import TensorRtEncoder
+
+    encoder = TensorRtEncoder(name, plan, card)
+    error = compare(np.concatenate([encoder(pictures[n : n + 1]) for n in range(len(pictures))]), wanted)
+    if not error["least_cosine"] >= LEAST_COSINE[precision]:
+        raise EngineError(
+            f"the engine's embeddings differ from the network's: cosine {error['least_cosine']}, and "
+            f"{LEAST_COSINE[precision]} is the least; the plan is not kept"
+        )
+    return error, encoder.layer_types()
