@@ -51,7 +51,8 @@ EXTRAS = {
     "tensorrt": ["tensorrt>=11.0", "onnx>=1.17", "cupy-cuda13x[ctk]>=14.0"],
     # The bridges: what mird hears, to stage gear and home automation; `live` is all of them.
     "osc": ["python-osc>=1.9"],
-    "live": ["python-osc>=1.9"],
+    "midi": ["python-rtmidi>=1.5.8"],
+    "live": ["python-osc>=1.9", "python-rtmidi>=1.5.8"],
     # What the benchmarks measure with, and the peers that they compare with.
     "bench": [
         "fcwt>=0.1",
@@ -70,6 +71,7 @@ EXTRAS = {
         "nvidia-cuda-nvrtc>=13.0",
         "psutil>=5.9",
         "python-osc>=1.9",
+        "python-rtmidi>=1.5.8",
         "pytest>=8.2",
         "pytest-timeout>=2.3",
         "ruff>=0.9",

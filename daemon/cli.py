@@ -23,6 +23,7 @@ COMMANDS = {
     "correct": "say what it really was: what was heard last becomes shots of that class",
     "classes": "list, rename or forget what is known, set a threshold, or undo",
     "osc": "send what a running daemon publishes as OSC, and take control messages",
+    "midi": "play a MIDI note while an instrument is heard",
     "tag": "name the instruments in recordings",
     "status": "say what a running daemon is doing",
     "calibrate": "set a running daemon's silence gates from room tone",

@@ -8,7 +8,7 @@ from mird.daemon.cli_settings import settings_of
 from mird.daemon.cli_subscription import KINDS, add_subscription_arguments
 
 TARGET = ("127.0.0.1", 7476)
-LISTEN = ("127.0.0.1", 7477)
+LISTEN = ("127.0.0.1", 7478)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

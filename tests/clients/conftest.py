@@ -90,14 +90,9 @@ class Script:
 class Show:
     """A publisher that a thread serves; `stop` is what a killed daemon does: nothing more, and no good-byes."""
 
-    def __init__(self, endpoint: str = "tcp://127.0.0.1:*") -> None:
-        self._publisher = Publisher(endpoint)
-        self.endpoint = self._publisher.endpoint
-        self.beating = True
-        self._to_send: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
+    def __init__(self) -> None:
+        self.endpoint = "tcp://127.0.0.1:*"
+        self._start()
 
     def publish(self, *messages: Message) -> None:
         for message in messages:
@@ -112,11 +107,24 @@ class Show:
             self._thread.join()
             self._publisher.close(flush_s=1.0)
 
+    def restart(self) -> None:
+        """Another daemon at the same address."""
+        self.stop()
+        self._start()
+
+    def _start(self) -> None:
+        self._publisher = Publisher(self.endpoint)
+        self.endpoint = self._publisher.endpoint
+        self._to_send: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
     def _serve(self) -> None:
         beat_s = 0.0
         while not self._stop.is_set():
             self._publisher.service()
-            if self.beating and time.monotonic() - beat_s > 0.5:
+            if time.monotonic() - beat_s > 0.5:
                 beat_s = time.monotonic()
                 self._publisher.publish(Script.heartbeat())
             try:
