@@ -9,6 +9,7 @@ VERSION = "0.1.0"
 FOLDERS = ("daemon", "kernels", "training", "clients", "configs")
 
 DATA = {
+    "mird.clients": ["web/*"],
     "mird.kernels": ["cuda/*.cu"],
     "mird.configs": [
         "models/*.onnx",
@@ -52,7 +53,8 @@ EXTRAS = {
     # The bridges: what mird hears, to stage gear and home automation; `live` is all of them.
     "osc": ["python-osc>=1.9"],
     "midi": ["python-rtmidi>=1.5.8"],
-    "live": ["python-osc>=1.9", "python-rtmidi>=1.5.8"],
+    "web": ["starlette>=0.40", "uvicorn>=0.35", "websockets>=13"],
+    "live": ["python-osc>=1.9", "python-rtmidi>=1.5.8", "starlette>=0.40", "uvicorn>=0.35", "websockets>=13"],
     # What the benchmarks measure with, and the peers that they compare with.
     "bench": [
         "fcwt>=0.1",
@@ -75,8 +77,12 @@ EXTRAS = {
         "pytest>=8.2",
         "pytest-timeout>=2.3",
         "ruff>=0.9",
+        "selenium>=4.20",
         "setuptools>=77",
+        "starlette>=0.40",
         "tensorrt-rtx>=1.7",
+        "uvicorn>=0.35",
+        "websockets>=13",
     ],
 }
 

@@ -80,22 +80,10 @@ class Reception:
         self._replayed: dict[bytes, int] = {}
 
     def _connect(self, socket: zmq.Socket[Any]) -> None:
-        """Set up a SUB socket, subscribe and connect it."""
-        socket.linger = 0
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)
-        socket.setsockopt(zmq.IPV6, int("[" in self.endpoint))  # else "localhost" might be ::1, where nobody is
-        socket.setsockopt(zmq.RECONNECT_IVL, 100)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)  # notices a daemon whose machine has gone
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15_000)
+        """Subscribe a SUB socket and connect it."""
         for prefix in self._prefixes():
             socket.subscribe(prefix)
-        try:
-            socket.connect(self.endpoint)
-        except zmq.ZMQError as error:
-            raise ClientError(
-                f"{self.endpoint!r} is no address such as {DEFAULT_ENDPOINT}: {error.strerror}"
-            ) from error
+        connect_to(socket, self.endpoint)
 
     def _prefixes(self) -> list[bytes]:
         """Topics to subscribe to; where they are too wide, `_accepted` narrows."""
@@ -148,3 +136,24 @@ class Reception:
             self.n_missed += max(0, message.seq - expected)
         self._next_seq[topic] = message.seq + 1
         return True
+
+
+def connect_to(socket: zmq.Socket[Any], endpoint: str) -> None:
+    """Set up a SUB socket and connect it; it connects again by itself.
+
+    Raises
+    ------
+    ClientError
+        The address is none.
+    """
+    socket.linger = 0
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)
+    socket.setsockopt(zmq.IPV6, int("[" in endpoint))  # else "localhost" might be ::1, where nobody is
+    socket.setsockopt(zmq.RECONNECT_IVL, 100)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)  # notices a daemon whose machine has gone
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15_000)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        raise ClientError(f"{endpoint!r} is no address such as {DEFAULT_ENDPOINT}: {error.strerror}") from error

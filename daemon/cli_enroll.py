@@ -3,8 +3,16 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mird.daemon.cli_settings import add_setting_arguments, settings_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mird.daemon.cli_target import Target
+    from mird.daemon.enroll import Clip, EnrolReport
 
 WINDOWS_PER_CLIP = 5
 
@@ -36,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from mird.daemon.cli_target import open_target
-    from mird.daemon.enroll import read_clip, report_of, windows_of
+    from mird.daemon.enroll import read_clip, windows_of
     from mird.daemon.support_set import check_class_name
 
     name = check_class_name(args.name)
@@ -50,14 +58,7 @@ def run(args: argparse.Namespace) -> int:
         form = target.request("status")
         ready = [(clip, windows_of(clip, form["rate_hz"], form["window"], args.windows)) for clip in clips]
         for clip, windows in ready:
-            enrolled = target.request(
-                "enroll",
-                name=name,
-                rate_hz=form["rate_hz"],
-                windows=[window.astype("<f4").tobytes() for window in windows],
-                origin=clip.name,
-            )
-            report = report_of(name, clip, len(windows)).resembling(enrolled["resembles"], enrolled["resemblance"])
+            report, enrolled = enroll_windows(target, name, clip, windows, form["rate_hz"])
             if args.json:
                 print(json.dumps({"clip": clip.name, **asdict(report), **enrolled}, ensure_ascii=False))
             else:
@@ -86,6 +87,23 @@ def _seconds(text: str) -> float:
     if not 0.5 <= number <= 30.0:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a number of seconds from 0.5 to 30")
     return number
+
+
+def enroll_windows(
+    target: "Target", name: str, clip: "Clip", windows: "NDArray[np.float32]", rate_hz: int
+) -> "tuple[EnrolReport, dict[str, Any]]":
+    """Enrol the windows of a clip, shape (n, window), at the front end's rate: the report, and the target's answer."""
+    from mird.daemon.enroll import report_of
+
+    enrolled = target.request(
+        "enroll",
+        name=name,
+        rate_hz=rate_hz,
+        windows=[window.astype("<f4").tobytes() for window in windows],
+        origin=clip.name,
+    )
+    report = report_of(name, clip, len(windows)).resembling(enrolled["resembles"], enrolled["resemblance"])
+    return report, enrolled
 
 
 def _n_windows(text: str) -> int:
