@@ -21,6 +21,7 @@ DATA = {
         "schema/*.json",
         "recipes/*.toml",
         "systemd/*",
+        "suites/*.toml",
         "*.toml",
     ],
 }
@@ -55,6 +56,9 @@ EXTRAS = {
     "midi": ["python-rtmidi>=1.5.8"],
     "web": ["starlette>=0.40", "uvicorn>=0.35", "websockets>=13"],
     "live": ["python-osc>=1.9", "python-rtmidi>=1.5.8", "starlette>=0.40", "uvicorn>=0.35", "websockets>=13"],
+    "live": ["python-osc>=1.9", "python-rtmidi>=1.5.8"],
+    # The pictures of an evaluation's report.
+    "report": ["matplotlib>=3.8", "scikit-learn>=1.4"],
     # What the benchmarks measure with, and the peers that they compare with.
     "bench": [
         "fcwt>=0.1",
@@ -69,6 +73,7 @@ EXTRAS = {
         "hypothesis>=6.100",
         "import-linter>=2.1",
         "jsonschema>=4.21",
+        "matplotlib>=3.8",
         "mypy>=1.15",
         "nvidia-cuda-nvrtc>=13.0",
         "psutil>=5.9",
@@ -78,6 +83,7 @@ EXTRAS = {
         "pytest-timeout>=2.3",
         "ruff>=0.9",
         "selenium>=4.20",
+        "scikit-learn>=1.4",
         "setuptools>=77",
         "starlette>=0.40",
         "tensorrt-rtx>=1.7",

@@ -10,7 +10,10 @@ from mird.daemon.cli_settings import add_setting_arguments, settings_of
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("queries", type=Path, metavar="QUERIES.csv", help="manifest with the columns path,class,source")
+    parser.add_argument(
+        "queries", type=Path, metavar="QUERIES.csv",
+        help="manifest with the columns path,class,source; with --suite: the folder of its manifests",
+    )  # fmt: skip
     parser.add_argument(
         "--support", dest="support_manifest", type=Path, metavar="SUPPORT.csv",
         help="manifest that the shots come from (default: other takes of QUERIES.csv)",
@@ -36,11 +39,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="every window of a recording is a query or a shot (default: a recording counts through the mean of its)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    suite = parser.add_argument_group("a whole suite, with a report")
+    suite.add_argument("--suite", metavar="NAME|FILE", help="a shipped suite (standard) or a TOML file")
+    suite.add_argument("--out", type=Path, metavar="DIR", help="gets report.md, results.json and pictures")
+    suite.add_argument(
+        "--peers", action="append", default=[], type=Path, metavar="FILE.npz",
+        help="vectors of other networks, answered with on the same episodes; may be repeated",
+    )  # fmt: skip
+    suite.add_argument(
+        "--weights", action="append", default=[], metavar="NAME=FILE",
+        help="an encoder for the rows of these weights; repeated with one name: seeds of training",
+    )  # fmt: skip
+    suite.add_argument("--no-live", dest="live", action="store_false", help="leave live-like input out")
     add_setting_arguments(parser, "engine", "threads")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
+    if args.suite is not None:
+        from mird.daemon.cli_evaluate_suite import run_suite_command
+
+        return run_suite_command(args)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -50,6 +69,11 @@ def run(args: argparse.Namespace) -> int:
     from mird.training.evaluate import EvaluationSettings, embed_recordings, evaluate
     from mird.training.manifest import Recording, read_manifest
 
+    unused = [
+        name for name, given in (("--out", args.out), ("--peers", args.peers), ("--weights", args.weights)) if given
+    ]
+    if unused:
+        raise TrainingError(f"{unused[0]}: belongs to --suite, and none is given")
     if args.way != "all" and not (args.way.isascii() and args.way.isdigit() and int(args.way) >= 2):
         raise TrainingError(f"--way {args.way}: must be all or a number from 2")
     for option, least in (("shot", 1), ("episodes", 1), ("seed", 0)):

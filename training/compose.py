@@ -17,6 +17,9 @@ from mird.training.audio import fit_length
 
 Wave = NDArray[np.float32]
 
+HEARD = 0.05
+"""Share of a note's peak from which on it counts as sounding."""
+
 
 @dataclass(frozen=True)
 class ComposeSettings:
@@ -58,7 +61,7 @@ def compose(
     partners : sequence of NDArray[float32]
         Other clips of the same instrument and source; may be empty.
     others : sequence of NDArray[float32]
-        Clips for the background, drawn from among all instruments; may be empty.
+        Clips for the background, of other instruments; may be empty.
     window : int > 0
         Samples of the result.
 
@@ -69,15 +72,16 @@ def compose(
     """
     lead = int(0.7 * rate_hz)  # sound before the window, so that releases and reverberation reach into it
     line = np.zeros(lead + window, np.float32)
+    earliest_s = _earliest(subject, rate_hz)
     draw = rng.random()
     if partners and draw < settings.phrase:
-        _add_phrase(rng, line, subject, partners, lead, rate_hz)
+        _add_phrase(rng, line, subject, partners, lead, rate_hz, earliest_s)
     elif partners and draw < settings.phrase + settings.chord:
-        at = lead + int(rng.uniform(-0.4, 0.3) * rate_hz)
+        at = lead + int(rng.uniform(max(-0.4, earliest_s), 0.3) * rate_hz)
         for note in (subject, *_pick(rng, partners, int(rng.integers(1, 3)))):
             _add(line, _levelled(note) * 10 ** (rng.uniform(-4, 4) / 20), at + int(rng.uniform(0, 0.03) * rate_hz))
     else:
-        _add(line, _levelled(subject), lead + int(rng.uniform(-0.5, 0.4) * rate_hz))
+        _add(line, _levelled(subject), lead + int(rng.uniform(max(-0.5, earliest_s), 0.4) * rate_hz))
     if rng.random() < settings.room:
         line = reverberate(rng, line, rate_hz, settings)
     out = line[lead : lead + window]
@@ -110,16 +114,19 @@ def reverberate(rng: np.random.Generator, line: Wave, rate_hz: int, settings: Co
 
 
 def _add_phrase(
-    rng: np.random.Generator, line: Wave, subject: Wave, partners: Sequence[Wave], lead: int, rate_hz: int
+    rng: np.random.Generator,
+    line: Wave,
+    subject: Wave,
+    partners: Sequence[Wave],
+    lead: int,
+    rate_hz: int,
+    earliest_s: float,
 ) -> None:
-    """Notes one after the other, the subject not after 0.6 s if it can be; releases cut short or left ringing.
-
-    A subject that begins before the window may be cut off there: then its partners are heard, the same instrument.
-    """
+    """Notes one after the other, the subject heard within the window; releases cut short or left ringing."""
     n_notes = int(rng.integers(2, 6))
-    onsets_s = np.sort(rng.uniform(-0.6, 0.9, n_notes))
-    inside = np.flatnonzero(onsets_s < 0.6)
-    place = int(rng.choice(inside)) if len(inside) else 0
+    own_s = rng.uniform(max(-0.6, earliest_s), 0.6)
+    onsets_s = np.sort(np.append(rng.uniform(-0.6, 0.9, n_notes - 1), own_s))
+    place = int(np.searchsorted(onsets_s, own_s))
     ringing = rng.random() < 0.4
     partner_notes = _pick(rng, partners, n_notes)
     for number, onset_s in enumerate(onsets_s):
@@ -131,6 +138,13 @@ def _add_phrase(
                 note = note[: length + fade].copy()
                 note[length:] *= np.linspace(1.0, 0.0, fade, dtype=np.float32)
         _add(line, note, lead + int(onset_s * rate_hz))
+
+
+def _earliest(note: Wave, rate_hz: int) -> float:
+    """Earliest onset, seconds from the window's start, that leaves 0.2 s of a note's sound within; at most 0."""
+    loud = np.flatnonzero(np.abs(note) > HEARD * np.abs(note).max())
+    sounding_s = (int(loud[-1]) + 1) / rate_hz if len(loud) else 0.0
+    return min(0.2, sounding_s) - sounding_s
 
 
 def _add(line: Wave, note: Wave, at: int) -> None:

@@ -177,21 +177,27 @@ def fit_threshold(
     rng: np.random.Generator,
     embeddings: NDArray[np.float32],
     known: dict[str, Pool],
-    strangers: dict[str, Pool],
+    folds: Sequence[tuple[dict[str, Pool], NDArray[np.float32]]],
     head: Head,
-    background: NDArray[np.float32],
     way: int,
     shots: Sequence[int] = THRESHOLD_SHOTS,
     n_episodes: int = 400,
 ) -> float:
     """The best P(same) at which as many known queries are refused as unknown ones are named, range (0, 1).
 
-    Unknown queries come from ``strangers`` in one episode and from the instruments outside its support set in the next;
-    from ``strangers`` in all of them where there are no such instruments.
+    Unknown queries come from strangers in one episode and from the instruments outside its support set in the next;
+    from strangers in all of them where there are no such instruments.
+
+    Parameters
+    ----------
+    folds : sequence of (strangers, background)
+        Sounds that are no instrument, by class, and the background that they meet, which is made of other classes: what
+        a user's room holds is in no background either. Episodes take the folds in turn.
     """
     inside: list[float] = []
     outside: list[float] = []
     for number in range(n_episodes):
+        strangers, background = folds[number // 2 % len(folds)]
         labels = sorted(known)
         order = rng.permutation(len(labels))
         left = {labels[i]: known[labels[i]] for i in order[:way]}

@@ -81,26 +81,30 @@ def fit_encoder(encoder: nn.Module, recipe: Recipe, material: Material, held_out
     head = calibrate(draw_comparisons(rng, known_vectors, known, known, FIT_EPISODES, way, recipe.fit.shots), gamma)
 
     groups = _no_instruments(encoder, recipe, material, whitening, rng)
-    # Every other one makes the background, the rest are strangers for the threshold.
-    background = np.concatenate([representatives(vectors[0::2]) for vectors in groups.values()])
+    background = {label: representatives(vectors) for label, vectors in groups.items()}
     first, strangers, vectors = len(known_vectors), {}, [known_vectors]
     for label, found in groups.items():
-        asked = found[1::2]
-        if len(asked):
-            strangers[label] = Pool(label, np.arange(first, first + len(asked)), tuple(map(str, range(len(asked)))))
-            vectors.append(asked)
-            first += len(asked)
+        clips = np.arange(first, first + len(found))
+        strangers[label] = Pool(label, clips, tuple(map(str, range(len(found)))))
+        vectors.append(found)
+        first += len(found)
+    names = sorted(groups)
+    halves = (names[0::2], names[1::2])
+    folds = [
+        ({label: strangers[label] for label in asked}, np.concatenate([background[label] for label in behind]))
+        for asked, behind in (halves, halves[::-1])
+    ]
     threshold = fit_threshold(
         rng,
         np.concatenate(vectors),
         known,
-        strangers,
+        folds,
         head,
-        background,
         min(THRESHOLD_WAY, len(known)),
         [n for n in THRESHOLD_SHOTS if n <= max(recipe.fit.shots)],
     )
-    return Fitted(whitening, head, background, threshold)
+    everything = np.concatenate(list(background.values()))
+    return Fitted(whitening, head, everything, threshold)
 
 
 def check_enough(recipe: Recipe, material: Material, held_out: Material) -> None:

@@ -71,7 +71,9 @@ def build_cache(
     key = hashlib.sha256(repr((front_end.fingerprint(), n_composed, seed, asdict(settings))).encode())
     for recording in recordings:
         stat = recording.path.stat()
-        key.update(f"{recording.path.name}|{recording.label}|{recording.source}|{stat.st_size}\n".encode())
+        key.update(
+            f"{recording.path.name}|{recording.label}|{recording.source}|{stat.st_size}|{stat.st_mtime_ns}\n".encode()
+        )
     target = folder / f"levels-{key.hexdigest()[:16]}.npy"
     flags = target.with_suffix(".sounding.npy")
     if target.exists() and flags.exists():
@@ -117,7 +119,9 @@ def _compute(
     for number, recording in enumerate(recordings):
         if sounding[number]:
             cells.setdefault((recording.label, recording.source), []).append(number)
-    instruments = [i for i, r in enumerate(recordings) if r.is_instrument and sounding[i]]
+    instruments = np.array([i for i, r in enumerate(recordings) if r.is_instrument and sounding[i]], np.int64)
+    played = np.array([recordings[i].label for i in instruments])
+    others = {label: instruments[played != label] for label in {r.label for r in recordings}}
     partial = target.with_suffix(".partial")
     levels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
     # On a full disk this fails; writing to mapped memory that has no blocks would kill the process.
@@ -130,7 +134,8 @@ def _compute(
         # A handful of candidates is enough for one window; the draw differs for every window.
         for _ in range(n_composed if sounding[number] else 0):
             partners = [clips[i] for i in rng.choice(cell, min(len(cell), 6), replace=False)] if cell else []
-            backs = [clips[i] for i in rng.choice(instruments, 4)] if instruments else []
+            away = others[recording.label]
+            backs = [clips[i] for i in rng.choice(away, 4)] if len(away) else []
             windows.append(compose(rng, clips[number], partners, backs, front_end.window, front_end.rate_hz, settings))
         magnitudes = transform(np.stack(windows))
         levels[number] = -CACHE_RANGE_DB

@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
 
-from mird.kernels.errors import ParameterError
 from mird.kernels.frontend import FrontEnd
 from mird.training.augment import AugmentSettings
 from mird.training.compose import ComposeSettings
 from mird.training.errors import TrainingError
-
-SHARES = {
-    "composed_share",
-    "average",
-    "shrinkage",
-    "phrase",
-    "chord",
-    "room",
-    "background",
-    "share",
-    "cut",
-    "noise",
-    "mask",
-}
-"""Keys whose value lies in [0, 1]."""
-
-LEAST = {
-    "seed": 0,
-    "width": 1,
-    "n_dims": 1,
-    "n_composed": 0,
-    "n_composed_rendered": 0,
-    "n_steps": 1,
-    "n_classes": 2,
-    "n_per_class": 1,
-    "transpose": 0,
-    "delay": 0,
-    "advance": 0,
-    "way": 2,
-    "shots": 1,
-}
-"""Least value, or least of several, by key."""
+from mird.training.tables import from_table, read_toml
 
 
 @dataclass(frozen=True)
@@ -130,13 +96,7 @@ def read_recipe(path: Path) -> Recipe:
     TrainingError
         If the file is missing, is no TOML, or a key is unknown, of the wrong type or out of range.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot read the recipe: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{path}: is not TOML: {error}") from None
-    recipe: Recipe = _build(Recipe, values, str(path))
+    recipe: Recipe = from_table(Recipe, read_toml(path, "recipe"), str(path))
     front_end = recipe.front_end
     if (front_end.magnitude, front_end.colour, front_end.n_rows) != ("db", "grey", 0):
         raise TrainingError(
@@ -144,51 +104,3 @@ def read_recipe(path: Path) -> Recipe:
             f"{front_end.magnitude!r}, {front_end.colour!r} and {front_end.n_rows}"
         )
     return recipe
-
-
-def _build(kind: type[Any], values: dict[str, Any], where: str) -> Any:
-    names = {f.name for f in fields(kind)}
-    unknown = set(values) - names
-    if unknown:
-        raise TrainingError(f"{where}: unknown key {', '.join(sorted(unknown))}; known are {', '.join(sorted(names))}")
-    hints = get_type_hints(kind)
-    built = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if isinstance(hint, type) and is_dataclass(hint):
-            if not isinstance(value, dict):
-                raise TrainingError(f"{where}: {name} must be a table")
-            built[name] = _build(hint, value, f"{where}: {name}")
-        elif get_origin(hint) is tuple:
-            kinds = get_args(hint)
-            wanted = f"a list of {kinds[0].__name__}" + ("" if kinds[-1] is Ellipsis else f", {len(kinds)} of them")
-            if not isinstance(value, list) or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):
-                raise TrainingError(f"{where}: {name}={value!r} must be {wanted}")
-            built[name] = tuple(_plain(kinds[0], each, f"{where}: {name}") for each in value)
-        else:
-            built[name] = _plain(hint, value, f"{where}: {name}")
-        _check_range(name, built[name], where)
-    try:
-        return kind(**built)
-    except (ParameterError, TypeError) as error:
-        raise TrainingError(f"{where}: {error}") from None
-
-
-def _check_range(name: str, value: Any, where: str) -> None:
-    if name in SHARES and not 0 <= value <= 1:
-        raise TrainingError(f"{where}: {name}={value!r} must be between 0 and 1")
-    values = value if isinstance(value, tuple) else (value,)
-    if name in LEAST and (not values or min(values) < LEAST[name]):
-        raise TrainingError(f"{where}: {name}={value!r} must be at least {LEAST[name]}")
-    if name == "warm_up" and not 0 <= value < 1:
-        raise TrainingError(f"{where}: {name}={value!r} must be at least 0 and less than 1")
-
-
-def _plain(kind: Any, value: Any, where: str) -> Any:
-    """A number, truth value or text of the kind that the recipe's class names; whole numbers do for float."""
-    if kind is float and type(value) is int:
-        return float(value)
-    wanted = kind if kind in (int, float, bool) else str
-    if type(value) is not wanted:
-        raise TrainingError(f"{where}={value!r} must be of type {wanted.__name__}")
-    return value

@@ -68,8 +68,9 @@ def load_data(
     absent = set(options.held_out_classes) - {row.label for row in (*recordings, *made)}
     if absent:
         raise TrainingError(f"held-out class {', '.join(sorted(absent))} does not occur in the manifests")
-    training = tuple(r for r in training if r.label not in options.held_out_classes)
-    extra = [row for row in made if row.label not in options.held_out_classes]
+    training, away, extra = (
+        tuple(row for row in rows if row.label not in options.held_out_classes) for rows in (training, away, made)
+    )
     silent: list[Recording] = []
 
     def part(rows: Sequence[Recording], n_composed: int, weight: float, *, phrases: bool) -> Part:

@@ -164,7 +164,7 @@ def test_threshold_lies_between_known_and_strange(
     used = background if with_background else background[:0]
     rng = np.random.default_rng(5)
     head = calibrate(draw_comparisons(rng, vectors, known, known, 100, 6, [1, 3]), -np.ones(N_DIMS))
-    threshold = fit_threshold(rng, vectors, known, strangers, head, used, way=6)
+    threshold = fit_threshold(rng, vectors, known, [(strangers, used)], head, way=6)
     assert 0 < threshold < 1
     names = sorted(known)[:6]
     support = prototypes(
@@ -188,7 +188,7 @@ def test_threshold_with_no_class_to_spare(
     vectors, known, strangers, background = world
     head = Head(np.full(N_DIMS, -4.0, np.float32), 4.0)
     rng = np.random.default_rng(6)
-    threshold = fit_threshold(rng, vectors, known, strangers, head, background, way=10, shots=[1, 2])
+    threshold = fit_threshold(rng, vectors, known, [(strangers, background)], head, way=10, shots=[1, 2])
     assert 0 < threshold < 1
 
 

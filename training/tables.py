@@ -1,0 +1,117 @@
+"""Tables of TOML to frozen dataclasses: every key known, of its type and in its range."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from mird.kernels.errors import ParameterError
+from mird.training.errors import TrainingError
+
+SHARES = {
+    "composed_share",
+    "average",
+    "shrinkage",
+    "phrase",
+    "chord",
+    "room",
+    "background",
+    "share",
+    "cut",
+    "noise",
+    "mask",
+}
+"""Keys whose value lies in [0, 1]."""
+
+LEAST = {
+    "seed": 0,
+    "width": 1,
+    "n_dims": 1,
+    "n_composed": 0,
+    "n_composed_rendered": 0,
+    "n_steps": 1,
+    "n_classes": 2,
+    "n_per_class": 1,
+    "transpose": 0,
+    "delay": 0,
+    "advance": 0,
+    "way": 2,
+    "shots": 1,
+    "n_pairs": 2,
+}
+"""Least value, or least of several, by key."""
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The values of a TOML file; TrainingError, which calls the file ``what``, if it cannot be read or is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot read the {what}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path}: is not TOML: {error}") from None
+
+
+def from_table(kind: type[Any], values: dict[str, Any], where: str) -> Any:
+    """Build a dataclass, and those that it holds, from a table; what the table leaves out has the default.
+
+    Parameters
+    ----------
+    kind : type
+        A dataclass whose fields are numbers, truth values, texts, tuples of them or dataclasses.
+    values : dict
+    where : str
+        Begins every message: the file and the table.
+
+    Raises
+    ------
+    TrainingError
+        If a key is unknown, missing, of the wrong type or out of range.
+    """
+    names = {f.name for f in fields(kind)}
+    unknown = set(values) - names
+    if unknown:
+        raise TrainingError(f"{where}: unknown key {', '.join(sorted(unknown))}; known are {', '.join(sorted(names))}")
+    hints = get_type_hints(kind)
+    built = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            if not isinstance(value, dict):
+                raise TrainingError(f"{where}: {name} must be a table")
+            built[name] = from_table(hint, value, f"{where}: {name}")
+        elif get_origin(hint) is tuple:
+            kinds = get_args(hint)
+            wanted = f"a list of {kinds[0].__name__}" + ("" if kinds[-1] is Ellipsis else f", {len(kinds)} of them")
+            if not isinstance(value, list) or (kinds[-1] is not Ellipsis and len(value) != len(kinds)):
+                raise TrainingError(f"{where}: {name}={value!r} must be {wanted}")
+            built[name] = tuple(_plain(kinds[0], each, f"{where}: {name}") for each in value)
+        else:
+            built[name] = _plain(hint, value, f"{where}: {name}")
+        _check_range(name, built[name], where)
+    try:
+        return kind(**built)
+    except (ParameterError, TypeError) as error:
+        raise TrainingError(f"{where}: {error}") from None
+
+
+def _check_range(name: str, value: Any, where: str) -> None:
+    if name in SHARES and not 0 <= value <= 1:
+        raise TrainingError(f"{where}: {name}={value!r} must be between 0 and 1")
+    values = value if isinstance(value, tuple) else (value,)
+    if name in LEAST and (not values or min(values) < LEAST[name]):
+        raise TrainingError(f"{where}: {name}={value!r} must be at least {LEAST[name]}")
+    if name == "warm_up" and not 0 <= value < 1:
+        raise TrainingError(f"{where}: {name}={value!r} must be at least 0 and less than 1")
+
+
+def _plain(kind: Any, value: Any, where: str) -> Any:
+    """A number, truth value or text of the kind that the dataclass names; whole numbers do for float."""
+    if kind is float and type(value) is int:
+        return float(value)
+    wanted = kind if kind in (int, float, bool) else str
+    if type(value) is not wanted:
+        raise TrainingError(f"{where}={value!r} must be of type {wanted.__name__}")
+    return value
