@@ -45,7 +45,10 @@ class Whitening:
 def fit_whitening(
     embeddings: NDArray[np.floating], labels: Sequence[str], sources: Sequence[str], shrinkage: float
 ) -> Whitening:
-    """Within-class covariance normalisation, every (class, source) cell counting the same.
+    """Within-class covariance normalisation, every (class, source) cell counting the same, and a rotation.
+
+    The cosine does not see the rotation, but the weighted L1 does: along the scatter's own axes it counts the strongest
+    differences too low, along random ones it ranks as the cosine within a point.
 
     Parameters
     ----------
@@ -72,7 +75,14 @@ def fit_whitening(
     scatter /= n_cells
     scatter = (1 - shrinkage) * scatter + shrinkage * np.trace(scatter) / n_dims * np.eye(n_dims)
     values, vectors = np.linalg.eigh(scatter)
-    return Whitening(mean, (vectors / np.sqrt(values)) / deviation[:, None])
+    return Whitening(mean, (vectors / np.sqrt(values)) / deviation[:, None] @ rotation(n_dims))
+
+
+def rotation(n_dims: int, seed: int = 0) -> Array:
+    """A random orthogonal matrix, shape (n_dims, n_dims), always the same one."""
+    matrix, upper = np.linalg.qr(np.random.default_rng(seed).standard_normal((n_dims, n_dims)))
+    turned: Array = matrix * np.sign(np.diag(upper))
+    return turned
 
 
 def representatives(embeddings: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import expit, logit
+from scipy.stats import spearmanr
 
 from mird.kernels.similarity import Head, class_logits, prototypes
 from mird.training.episodes import Pool, pools
@@ -15,6 +16,7 @@ from mird.training.fit import (
     fit_threshold,
     fit_whitening,
     representatives,
+    rotation,
 )
 
 N_DIMS = 12
@@ -86,6 +88,24 @@ def test_whitened_embeddings_are_unit_vectors_that_tell_classes_better_apart(
     np.testing.assert_allclose(np.linalg.norm(white, axis=1), 1.0, rtol=1e-5)
     assert white.dtype == np.float32
     assert accuracy(white) > accuracy(plain) + 0.05
+
+
+def test_rotation_brings_the_weighted_l1_to_the_order_of_the_cosine() -> None:
+    """Where a few directions hold most of a difference, as in whitened embeddings, L1 along them ranks otherwise."""
+    n_dims = 128
+    turn = rotation(n_dims)
+    np.testing.assert_allclose(turn @ turn.T, np.eye(n_dims), atol=1e-12)
+    np.testing.assert_array_equal(turn, rotation(n_dims))
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_t(1.5, (400, n_dims))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def agreement(values: Array) -> float:
+        """Rank correlation of L1 between rows and the cosine."""
+        l1 = np.abs(values[:200, None] - values[None, 200:]).sum(-1).ravel()
+        return float(-spearmanr(l1, (vectors[:200] @ vectors[200:].T).ravel()).statistic)
+
+    assert agreement(vectors @ turn) > agreement(vectors) + 0.1
 
 
 def test_every_source_counts_the_same(clips: tuple[Array, list[str], list[str]]) -> None:
