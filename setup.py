@@ -56,7 +56,6 @@ EXTRAS = {
     "midi": ["python-rtmidi>=1.5.8"],
     "web": ["starlette>=0.40", "uvicorn>=0.35", "websockets>=13"],
     "live": ["python-osc>=1.9", "python-rtmidi>=1.5.8", "starlette>=0.40", "uvicorn>=0.35", "websockets>=13"],
-    "live": ["python-osc>=1.9", "python-rtmidi>=1.5.8"],
     # The pictures of an evaluation's report.
     "report": ["matplotlib>=3.8", "scikit-learn>=1.4"],
     # What the benchmarks measure with, and the peers that they compare with.
