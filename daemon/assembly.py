@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mird.daemon.capture import SourceSpec, parse_source
+from mird.daemon.clip_store import ClipStore
 from mird.daemon.paths import control_endpoint, make_runtime_folder, shipped, support_file
 from mird.daemon.settings import Settings
 from mird.daemon.source import topic_name
@@ -51,6 +52,11 @@ def source_spec(settings: Settings) -> SourceSpec:
         loop=settings.loop,
         name=settings.name,
     )
+
+
+def open_clips(settings: Settings) -> ClipStore | None:
+    """The clip store, where the settings name a folder; SettingsError if it cannot be used."""
+    return ClipStore(Path(settings.clips).expanduser(), settings.clips_mb) if settings.clips else None
 
 
 def waiting_name(spec: SourceSpec) -> str:

@@ -37,8 +37,9 @@ def run(args: argparse.Namespace) -> int:
 
     from mird.clients.listen import form_for, kinds_for, listen
     from mird.clients.subscriber import Subscriber
-    from mird.daemon.assembly import control_address, open_engine, open_store, source_spec, waiting_name
+    from mird.daemon.assembly import control_address, open_clips, open_engine, open_store, source_spec, waiting_name
     from mird.daemon.capture import open_capture
+    from mird.daemon.logs import log_to_stderr
     from mird.daemon.notify import Notifier
     from mird.daemon.publisher import Publisher
     from mird.daemon.service import Daemon
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     form = form_for(sys.stdout, json=args.json)
     level = settings.log_level.upper() if args.quiet or form != "live" else "ERROR"  # the live view has the screen
-    logging.basicConfig(stream=sys.stderr, level=level, format="mird: %(levelname)s: %(message)s")
+    log_to_stderr(level)
 
     notifier = Notifier.from_environment()
     if notifier.watchdog_s is not None:
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         recognizer = Recognizer(encoder)
     for label in settings.class_thresholds.keys() - set(store.snapshot.prototypes.names):
         logging.getLogger(__name__).warning("class_thresholds names %r, which is no class yet; see mird classes", label)
+    clips = open_clips(settings)
     with Publisher(settings.publish) as publisher:
         daemon = Daemon(
             settings,
@@ -79,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
             waiting_name(spec),
             notifier=notifier,
             load=load,
+            clips=clips,
         )
         signal.signal(signal.SIGHUP, lambda *_: daemon.ask_reload())
         for number in (signal.SIGINT, signal.SIGTERM):

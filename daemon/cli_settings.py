@@ -20,6 +20,8 @@ OPTIONS = {
     "stdin_format": ("FORMAT", "u8, s16le, s24le, s32le, f32le or f64le (default s16le)"),
     "publish": ("ADDRESS", "where frames and events are published (default tcp://127.0.0.1:7475)"),
     "control": ("ADDRESS", "control socket (default: in the user's runtime folder)"),
+    "clips": ("FOLDER", "keep the sound behind each event there, as FLAC (default: none is kept)"),
+    "clips_mb": ("N", "size of all clips together, in MB; the oldest are removed (default 500)"),
     "metrics": ("ADDRESS", "where Prometheus reads metrics, such as 127.0.0.1:7477 (default: nowhere)"),
     "hop_ms": ("MS", "time from one frame to the next, 20 to 1000 (default 100)"),
     "engine": ("FILE", "encoder (default: the shipped one)"),

@@ -230,16 +230,25 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A map with the fields of a dataclass, `make`; errors begin with the name of the field."""
+    """A map with the fields of a dataclass, `make`; errors begin with the name of the field.
+
+    `added` are those that came later: the class itself, and not what it inherits from, gives them a default, and a
+    writer that does not know them may leave them out.
+    """
 
     make: type[Any]
     fields: tuple[tuple[str, Rule], ...]
+    added: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, make: type[Any]) -> "Record":
         """The record of a dataclass whose fields are annotated with rules."""
         hints = get_type_hints(make, include_extras=True)
-        return cls(make, tuple((field.name, hints[field.name].__metadata__[0]) for field in dataclasses.fields(make)))
+        fields = dataclasses.fields(make)
+        added = {each.name for each in fields if each.default is not dataclasses.MISSING}
+        inherited = {each.name for parent in make.__mro__[1:-1] for each in dataclasses.fields(parent)}
+        rules = tuple((each.name, hints[each.name].__metadata__[0]) for each in fields)
+        return cls(make, rules, frozenset(added - inherited))
 
     def to_wire(self, value: Any) -> dict[str, Any]:
         """A dict."""
@@ -258,6 +267,8 @@ class Record:
         values = {}
         for name, rule in self.fields:
             if name not in value:
+                if name in self.added:
+                    continue
                 raise ValueError(f"{name}: is missing")
             try:
                 values[name] = rule.from_wire(value[name])

@@ -268,6 +268,17 @@ class Heard:
         n = min(round(seconds * self.rate_hz), self._ring.n_frames)
         return self._ring.latest(n).samples[:, self.channels.index(channel)].copy()
 
+    @property
+    def n_samples(self) -> int:
+        """Samples that came in: the clock of :meth:`span`."""
+        return self._ring.n_written
+
+    def span(self, channel: int, first: int, last: int) -> NDArray[np.float32]:
+        """The samples of a channel from `first` up to `last`, shape (n,); fewer where they are forgotten or to come."""
+        newest = self._ring.latest(max(0, self._ring.n_written - first))
+        part = newest.samples[max(0, first - newest.start) : max(0, last - newest.start)]
+        return part[:, self.channels.index(channel)].copy()
+
     def stretch(self, channel: int | None, event_id: str | None, n_most: int) -> Stretch:
         """An event, or what was heard last on a channel.
 

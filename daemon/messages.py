@@ -173,6 +173,8 @@ class Event(Header):
     score, peak_score : float
         Mean and highest smoothed score of the event so far.
     rate_hz : int
+    clip : str
+        Name of the file in the clip store that has its sound; empty in a start, and where none is kept.
     """
 
     kind: ClassVar[str] = "event"
@@ -186,6 +188,7 @@ class Event(Header):
     score: Score01
     peak_score: Score01
     rate_hz: Rate
+    clip: Annotated[str, Text(255, least=0)] = ""
 
     def __post_init__(self) -> None:
         if (self.event == "end") != (self.sample_end is not None) or (self.sample_end is None) != (
@@ -222,7 +225,7 @@ class State(Header):
     channels : tuple of int
         Those that are listened to; empty while there is no stream.
     hop_s, window_s : float
-    counters : Mapping[str, int]
+    counters, degraded
         As in :class:`Heartbeat`.
     """
 
@@ -238,6 +241,7 @@ class State(Header):
     hop_s: Seconds
     window_s: Seconds
     counters: Counters
+    degraded: Annotated[bool, Flag()] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +256,8 @@ class Heartbeat(Header):
         and what later versions add.
     latency_p50_ms, latency_p99_ms : float or None
         From capture to publishing, over the last minute; None before the first frame.
+    degraded : bool
+        Hops were left out within the last ten seconds.
     """
 
     kind: ClassVar[str] = "hb"
@@ -259,6 +265,7 @@ class Heartbeat(Header):
     counters: Counters
     latency_p50_ms: Annotated[float | None, Number(optional=True)]
     latency_p99_ms: Annotated[float | None, Number(optional=True)]
+    degraded: Annotated[bool, Flag()] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,6 +150,11 @@ class Pipeline:
         if self._degraded:
             self.n_hops_skipped += self._history.skip_to_newest()
 
+    @property
+    def n_samples(self) -> int:
+        """Samples of the stream that have come in, at the front end's rate."""
+        return self._history.n_samples - self._n_padded
+
     def n_wanted(self) -> int:
         """Frames of the source until the next hop is due, at least 1."""
         missing = self._history.due - self._history.n_samples

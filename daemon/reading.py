@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Final
 
 from mird.daemon.capture import Capture, CaptureStatus
+from mird.daemon.clip_store import ClipStore
 from mird.daemon.control import ControlServer
 from mird.daemon.decision import SILENCE
 from mird.daemon.progress import Progress, Series
 from mird.daemon.publisher import Publisher
 from mird.daemon.support_store import SupportStore
 from mird.kernels.recognizer import Recognizer
+
+CLIP_COUNTERS: Final = ("n_clips", "n_clips_dropped", "n_clips_removed")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Reader:
     publisher : Publisher
     control : ControlServer
     progress : Progress
+    clips : ClipStore, optional
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Reader:
         publisher: Publisher,
         control: ControlServer,
         progress: Progress,
+        clips: ClipStore | None = None,
     ) -> None:
         self._capture = capture
         self._recognizer = recognizer
@@ -80,11 +86,12 @@ class Reader:
         self._publisher = publisher
         self._control = control
         self._progress = progress
+        self._clips = clips
 
     def __call__(self) -> Reading:
         """A reading of now."""
         status, stream, snapshot = self._capture.status, self._capture.stream, self._store.snapshot
-        progress, card = self._progress, self._recognizer.card
+        progress, card, clips = self._progress, self._recognizer.card, self._clips
         return Reading(
             info={
                 "version": version("mird"),
@@ -98,6 +105,7 @@ class Reader:
                 "n_unsendable": self._publisher.n_unsendable,
                 "n_requests": self._control.n_requests,
                 "n_refused": self._control.n_refused,
+                **({name: getattr(clips, name) for name in CLIP_COUNTERS} if clips else {}),
             },
             gauges={
                 "uptime_seconds": progress.uptime_s,
@@ -106,6 +114,7 @@ class Reader:
                 "subscribers": self._publisher.n_subscribers,
                 "classes": len(snapshot.prototypes.names),
                 "support_revision": snapshot.revision,
+                **({"clip_store_bytes": clips.n_bytes, "clip_store_files": clips.n_files} if clips else {}),
             },
             channels=[
                 ChannelReading(channel, frame.level_dbfs, frame.label != SILENCE)

@@ -21,11 +21,12 @@ import numpy as np
 
 from mird.daemon.calibration import Calibration
 from mird.daemon.capture import Capture, CaptureState, CaptureStatus, Stream
+from mird.daemon.clip_store import ClipStore
 from mird.daemon.control import ControlServer
 from mird.daemon.errors import MirdError, SourceError
 from mird.daemon.heard import Heard
 from mird.daemon.live_requests import LiveRequests
-from mird.daemon.messages import MAX_LABELS, Frame, Heartbeat, State
+from mird.daemon.messages import MAX_LABELS, Event, Frame, Heartbeat, Message, State
 from mird.daemon.notify import Notifier
 from mird.daemon.pipeline import Pipeline
 from mird.daemon.progress import CAPTURE_TO_PUBLISH, Progress
@@ -74,6 +75,9 @@ class Daemon:
     load : Callable[[], Settings], optional
         Reads the settings anew, for :meth:`reload`.
 
+    clips : ClipStore, optional
+        Keeps the sound behind each event; closed here.
+
     Raises
     ------
     EndpointError
@@ -91,10 +95,12 @@ class Daemon:
         source: str,
         notifier: Notifier | None = None,
         load: Callable[[], Settings] | None = None,
+        clips: ClipStore | None = None,
     ) -> None:
         self._settings = settings
         self._load = load or (lambda: settings)
         self._capture = capture
+        self._clips = clips
         self._recognizer = recognizer
         self._store = store
         self._publisher = publisher
@@ -135,7 +141,7 @@ class Daemon:
                 from mird.daemon.metrics import MetricsServer
 
                 parts = (self._capture, self._recognizer, self._store, self._publisher, self._control, self._progress)
-                metrics = MetricsServer(self._settings.metrics, Reader(*parts))
+                metrics = MetricsServer(self._settings.metrics, Reader(*parts, self._clips))
                 _log.info("metrics are at %s", metrics.url)
             self._capture.start()
             processing.start()
@@ -150,6 +156,8 @@ class Daemon:
                 processing.join()
             if metrics is not None:
                 metrics.close()
+            if self._clips is not None:
+                self._clips.close()
             self._publisher.close()
             self._control.close()
         if self._failure is not None:
@@ -173,7 +181,7 @@ class Daemon:
         self._recognizer.embed(noise.astype(np.float32))
 
     def _process(self) -> None:
-        announced: tuple[CaptureStatus, Snapshot] | None = None
+        announced: tuple[CaptureStatus, bool, Snapshot] | None = None
         heartbeat_s = 0.0
         pipeline: Pipeline | None = None
         stream: Stream | None = None
@@ -205,9 +213,11 @@ class Daemon:
                     pipeline = Pipeline(self._recognizer, stream, self._settings, self._heard)
             status = self._capture.status
             to_come = status.state is CaptureState.ENDED and pipeline is not None  # what is left in the ring
-            snapshot = self._store.snapshot
-            if not to_come and (announced is None or announced[0] != status or announced[1] is not snapshot):
-                announced = (status, snapshot)
+            snapshot, degraded = self._store.snapshot, self._progress.degraded
+            if not to_come and (
+                announced is None or announced[:2] != (status, degraded) or announced[2] is not snapshot
+            ):
+                announced = (status, degraded, snapshot)
                 self._announce(status, stream)
             if time.monotonic() - heartbeat_s >= HEARTBEAT_S:
                 heartbeat_s = time.monotonic()
@@ -246,7 +256,7 @@ class Daemon:
             self._progress.counters["n_hops"] += 1
             began_s = time.perf_counter()
             for message in messages:
-                self._publisher.publish(message)
+                self._publisher.publish(self._kept(message, pipeline))
                 if isinstance(message, Frame):
                     self._progress.stages[CAPTURE_TO_PUBLISH].add(message.latency_ms / 1000)
                     self._progress.newest[message.channel] = message
@@ -260,7 +270,17 @@ class Daemon:
 
     def _end(self, pipeline: Pipeline) -> None:
         for message in pipeline.close():
-            self._publisher.publish(message)
+            self._publisher.publish(self._kept(message, pipeline))
+
+    def _kept(self, message: Message, pipeline: Pipeline) -> Message:
+        """The same message; the end of an event with the name of the clip that its sound goes into."""
+        if self._clips is None or self._heard is None or not isinstance(message, Event) or message.sample_end is None:
+            return message
+        ago = (pipeline.n_samples - message.sample_start, pipeline.n_samples - message.sample_end)
+        name = self._clips.offer(
+            self._heard, message.channel, message.label, message.event_id, ago, message.start_utc_ns
+        )
+        return replace(message, clip=name)
 
     def _announce(self, status: CaptureStatus, stream: Stream | None) -> None:
         snapshot = self._store.snapshot
@@ -282,6 +302,7 @@ class Daemon:
                 hop_s=self._settings.hop_ms / 1000,
                 window_s=self._recognizer.card.front_end.window_s,
                 counters=count(self._progress, status),
+                degraded=self._progress.degraded,
             )
         )
 
@@ -296,6 +317,7 @@ class Daemon:
                 counters=count(self._progress, self._capture.status),
                 latency_p50_ms=None if p50_s is None else 1000 * p50_s,
                 latency_p99_ms=None if p99_s is None else 1000 * p99_s,
+                degraded=self._progress.degraded,
             )
         )
 

@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     metrics: Annotated[str, Field(pattern=r"^(|.+:[0-9]+)$")] = ""
     """Address of this machine that Prometheus reads metrics at, such as 127.0.0.1:7477; empty: none."""
 
+    clips: str = ""
+    """Folder that the sound behind each event is kept in, as FLAC; empty: none is kept."""
+
+    clips_mb: Annotated[int, Field(ge=1, le=10_000_000)] = 500
+    """Size of all clips together, in MB; the oldest are removed."""
+
     hop_ms: Annotated[int, Field(ge=20, le=1000)] = 100
     """Time from one frame to the next, in ms."""
 

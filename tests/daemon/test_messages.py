@@ -88,7 +88,13 @@ MESSAGES: dict[str, Message] = {
     "event-start": START,
     "event-start-replay": dataclasses.replace(START, replay=True),
     "event-end": dataclasses.replace(
-        START, event="end", seq=1, sample_end=220_500, end_utc_ns=1_767_225_601_000_000_000, peak_score=0.9375
+        START,
+        event="end",
+        seq=1,
+        sample_end=220_500,
+        end_utc_ns=1_767_225_601_000_000_000,
+        peak_score=0.9375,
+        clip="20260101T000000.000Z-2-cor_anglais-a1b2c3.flac",
     ),
     "level": Level(**HEADER, channel=1, seq=7, sample_end=176_400, rms_dbfs=-23.0, peak_dbfs=-12.5),
     "state-live": State(
@@ -134,6 +140,9 @@ MESSAGES: dict[str, Message] = {
     "hb-first": Heartbeat(**HEADER, channel=0, uptime_s=0.0, counters={}, latency_p50_ms=None, latency_p99_ms=None),
 }
 
+ADDED: dict[type[Any], tuple[str, ...]] = {Event: ("clip",), State: ("degraded",), Heartbeat: ("degraded",)}
+"""Fields that came after the first messages of version 1."""
+
 SCHEMA = json.loads(files("mird.configs").joinpath("schema/mird-1.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
@@ -163,7 +172,17 @@ def test_the_schema_is_one_and_requires_every_field() -> None:
     for message_type in (Frame, Event, Level, State, Heartbeat):
         required = SCHEMA["required"] + SCHEMA["$defs"][message_type.kind]["required"]
         fields = [field.name for field in dataclasses.fields(message_type)]
-        assert sorted(required) == sorted(["schema", "kind", *fields])
+        assert sorted([*required, *ADDED.get(message_type, ())]) == sorted(["schema", "kind", *fields])
+
+
+@pytest.mark.parametrize("name", ["event-start", "state-live", "hb"])
+def test_what_was_added_later_may_be_missing(name: str) -> None:
+    values = to_map(MESSAGES[name])
+    added = ADDED[type(MESSAGES[name])]
+    without = {key: value for key, value in values.items() if key not in added}
+    assert len(without) < len(values)
+    assert from_map(without) == MESSAGES[name]
+    VALIDATOR.validate(without)
 
 
 def test_topics() -> None:

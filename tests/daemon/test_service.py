@@ -18,6 +18,7 @@ from mird.clients.control import ControlClient
 from mird.clients.errors import RequestRefused
 from mird.clients.subscriber import Subscriber
 from mird.daemon.capture import Capture, CaptureState, CaptureStatus, SourceSpec, Stream, new_stream, open_capture
+from mird.daemon.clip_store import ClipStore
 from mird.daemon.errors import EndpointError, SourceError
 from mird.daemon.messages import Event, Frame, Heartbeat, Message, State
 from mird.daemon.progress import STAGES
@@ -69,13 +70,15 @@ class Running:
 
 @contextmanager
 def running(
-    capture: Capture, store: SupportStore, encoder: Encoder, **settings: Any
+    capture: Capture, store: SupportStore, encoder: Encoder, clips: ClipStore | None = None, **settings: Any
 ) -> Iterator[tuple[Running, Subscriber]]:
     """A daemon that a subscriber awaited."""
     with tempfile.TemporaryDirectory(prefix="mird-", dir="/tmp") as folder:
         publish, control = f"ipc://{folder}/publish", f"ipc://{folder}/control"
         publisher = Publisher(publish)
-        daemon = Daemon(Settings(**settings), capture, Recognizer(encoder), store, publisher, control, "desk")
+        daemon = Daemon(
+            Settings(**settings), capture, Recognizer(encoder), store, publisher, control, "desk", clips=clips
+        )
         one = Running(daemon, publish, control)
         with Subscriber(publish, KINDS) as subscriber:
             assert publisher.await_subscriber(10.0)
@@ -299,3 +302,37 @@ def test_a_daemon_without_sound_beats_and_stops(encoder: Encoder, store: Support
     assert (waiting.source, waiting.stream_id, waiting.channels) == ("desk", "", ())
     assert [beat.seq for beat in beats] == [0, 1]
     assert one.failure is None
+
+
+def test_the_end_of_an_event_names_the_clip_that_has_its_sound(
+    encoder: Encoder, store: SupportStore, demonstration: Samples, tmp_path: Path
+) -> None:
+    capture = file_capture(tmp_path / "piano.wav", demonstration[: 6 * RATE_HZ])
+    clips = ClipStore(tmp_path / "clips", 10)
+    with running(capture, store, encoder, clips) as (one, subscriber):
+        end = one.first(subscriber, lambda message: isinstance(message, Event) and message.event == "end")
+        one.join()
+    start = next(message for message in one.messages if is_start(message))
+    assert isinstance(start, Event)
+    assert isinstance(end, Event)
+    assert (start.clip, start.event_id) == ("", end.event_id)
+    assert end.clip.endswith(f"-1-{end.label}-{end.event_id}.flac")
+    kept, rate_hz = soundfile.read(clips.folder / end.clip, dtype="float32")
+    assert end.sample_end is not None
+    first = max(0, end.sample_start - RATE_HZ // 2)
+    assert rate_hz == RATE_HZ
+    np.testing.assert_allclose(kept, demonstration[first : end.sample_end][: len(kept)], atol=1e-4)
+    assert len(kept) == end.sample_end - first
+
+
+def test_an_overload_is_told_in_state_and_heartbeat(
+    encoder: Encoder, store: SupportStore, demonstration: Samples
+) -> None:
+    with running(HurriedCapture(demonstration[: 10 * RATE_HZ]), store, encoder) as (one, subscriber):
+        state = one.first(subscriber, lambda message: isinstance(message, State) and message.degraded)
+        beat = one.first(subscriber, lambda message: isinstance(message, Heartbeat) and message.degraded)
+    assert isinstance(state, State)
+    assert isinstance(beat, Heartbeat)
+    assert state.state == "LIVE"
+    assert state.counters["n_hops_skipped"] > 0
+    assert any(isinstance(message, State) and not message.degraded for message in one.messages)
