@@ -58,6 +58,8 @@ EXTRAS = {
     "live": ["python-osc>=1.9", "python-rtmidi>=1.5.8", "starlette>=0.40", "uvicorn>=0.35", "websockets>=13"],
     # The pictures of an evaluation's report.
     "report": ["matplotlib>=3.8", "scikit-learn>=1.4"],
+    # Another encoder engine on a CPU, taken where it is faster.
+    "openvino": ["openvino>=2025.0"],
     # What the benchmarks measure with, and the peers that they compare with.
     "bench": [
         "fcwt>=0.1",
@@ -74,6 +76,7 @@ EXTRAS = {
         "jsonschema>=4.21",
         "matplotlib>=3.8",
         "mypy>=1.15",
+        "openvino>=2025.0",
         "nvidia-cuda-nvrtc>=13.0",
         "psutil>=5.9",
         "python-osc>=1.9",

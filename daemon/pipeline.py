@@ -251,9 +251,7 @@ class Pipeline:
         self._sounding = sounding.tolist()
         if not len(sounding):
             return scores, {}
-        embeddings = self._recognizer.embed(windows[sounding])
-        if scores.shape[1]:
-            scores[sounding] = self._recognizer.compare(embeddings, snapshot.prototypes)
+        embeddings, scores[sounding] = self._recognizer.recognise(windows[sounding], snapshot.prototypes)
         self.seconds.update(self._recognizer.seconds)
         return scores, dict(zip(self._sounding, embeddings, strict=True))
 
@@ -283,7 +281,7 @@ class Pipeline:
             level_dbfs=gate_dbfs,
             engine=f"{self._recognizer.name}: {self._recognizer.card.name}",
             revision=snapshot.revision,
-            degraded=self._degraded,
+            degraded=self._degraded or self._recognizer.degraded,
             n_gap_frames=n_gap,
         )
 

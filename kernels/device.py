@@ -69,8 +69,10 @@ class Stage(Protocol):
     name: str
     """In one word, as messages give it."""
 
-    capture: Capture | None
-    """What must record work of which this stage is a part; None: the device itself."""
+    @property
+    def capture(self) -> Capture | None:
+        """What must record work of which this stage is a part; None: the device itself."""
+        ...
 
     def bind(self, n: int, source: Any) -> tuple[Any, Launch]:
         """Make the step for ``n`` items.

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mird.kernels.errors import EngineError, KernelError
+from mird.kernels.errors import EngineError, KernelError, ParameterError
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.similarity import Head
 
@@ -131,8 +131,21 @@ class Encoder(Protocol):
         ...
 
 
-def open_encoder(path: Path, *, threads: int = 1) -> Encoder:
-    """Load an encoder file.
+def check_pictures(pictures: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+    """Refuse pictures whose shape is not (n, *shape) or whose type is not float32; ParameterError."""
+    if pictures.ndim != 4 or pictures.shape[1:] != shape or pictures.dtype != np.float32:
+        raise ParameterError(
+            f"pictures of shape {pictures.shape} and type {pictures.dtype}: "
+            f"(n, {', '.join(map(str, shape))}) and float32 are needed"
+        )
+
+
+CPU_BACKENDS = ("onnxruntime", "openvino")
+"""Encoder engines for a CPU; the second is an extra."""
+
+
+def open_encoder(path: Path, *, threads: int = 1, name: str = "onnxruntime") -> Encoder:
+    """Load an encoder file for the CPU.
 
     Parameters
     ----------
@@ -140,12 +153,21 @@ def open_encoder(path: Path, *, threads: int = 1) -> Encoder:
         An ONNX file that `mird train` exported.
     threads : int > 0
         Threads of one call; none of them waits busily.
+    name : {"onnxruntime", "openvino"}
+        Back end; :func:`mird.kernels.encoder_choice.choose_encoder` measures which is the faster.
 
     Raises
     ------
     EngineError
-        If the file is missing, damaged or not mird's.
+        If the file is missing, damaged or not mird's, or the back end is not installed.
     """
+    if name == "openvino":
+        try:
+            from mird.kernels.encoder_openvino import OpenVinoEncoder
+        except ImportError as error:
+            reason = str(error).partition("\n")[0]
+            raise EngineError(f"openvino cannot be loaded ({reason}); pip install 'mird[openvino]'") from None
+        return OpenVinoEncoder(path, threads=threads)
     from mird.kernels.encoder_onnxruntime import OnnxRuntimeEncoder
 
     return OnnxRuntimeEncoder(path, threads=threads)

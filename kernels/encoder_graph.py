@@ -30,6 +30,8 @@ Arrays = dict[str, NDArray[np.generic]]
 
 def load_graph(path: Path) -> ModelProto:
     """Read an encoder's file; EngineError if it is missing or no ONNX file."""
+    if not path.is_file():
+        raise EngineError(f"{path}: no such encoder file; leave `engine` unset for the shipped one")
     try:
         return onnx.load(str(path))
     except OSError as error:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mird.kernels.encoder import EncoderCard
-from mird.kernels.errors import EngineError, ParameterError
+from mird.kernels.encoder import EncoderCard, check_pictures
+from mird.kernels.errors import EngineError
 
 # Before the import: ONNX Runtime would else report to its maker and leave an identity in the user's home.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -48,10 +48,6 @@ class OnnxRuntimeEncoder:
 
     def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`mird.kernels.encoder.Encoder`."""
-        if pictures.ndim != 4 or pictures.shape[1:] != self._shape or pictures.dtype != np.float32:
-            raise ParameterError(
-                f"pictures of shape {pictures.shape} and type {pictures.dtype}: "
-                f"(n, {', '.join(map(str, self._shape))}) and float32 are needed"
-            )
+        check_pictures(pictures, self._shape)
         embeddings: NDArray[np.float32] = self._session.run(None, {self._input: pictures})[0]
         return embeddings

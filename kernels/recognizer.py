@@ -42,6 +42,11 @@ class Recognizer:
         return self._encoder.card
 
     @property
+    def degraded(self) -> bool:
+        """Whether something slower serves than what was asked for."""
+        return False
+
+    @property
     def name(self) -> str:
         """Back ends in use, as messages name them: "scipy+onnxruntime"."""
         return f"{self._scalogram.name}+{self._encoder.name}"
@@ -83,6 +88,13 @@ class Recognizer:
     def score(self, windows: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
         """P(same) of every window and class of the support set, shape (n, n_classes), range (0, 1)."""
         return self.compare(self.embed(windows), support)
+
+    def recognise(
+        self, windows: NDArray[np.float32], support: Prototypes
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embeddings of windows, as of :meth:`embed`, and their scores, as of :meth:`score`."""
+        embeddings = self.embed(windows)
+        return embeddings, self.compare(embeddings, support)
 
     def compare(self, embeddings: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
         """P(same) of embeddings, shape (n, n_dims), and every class, shape (n, n_classes), range (0, 1)."""

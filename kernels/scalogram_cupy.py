@@ -6,6 +6,7 @@ All work of a call is one CUDA graph, captured once for each number of windows: 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import cupy
@@ -13,6 +14,8 @@ import numpy as np
 from cupy.cuda import cufft
 from numpy.typing import NDArray
 
+from mird.kernels.device import Launch
+from mird.kernels.device_cuda import CudaDevice
 from mird.kernels.errors import EngineError, ParameterError
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.image import parula
@@ -56,8 +59,7 @@ class CupyScalogram:
             self._device = cupy.cuda.Device(device)
             with self._device:
                 self._stream = cupy.cuda.Stream(non_blocking=True)
-                self._kernels = cupy.RawModule(code=SOURCE.read_text(), backend="nvrtc", options=("-std=c++17",))
-                self._kernels.compile()
+                self._kernels = load_kernels(SOURCE)
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise EngineError(f"GPU {device} cannot be used: {error}; take the scalogram 'scipy' or 'ducc0'") from error
 
@@ -94,7 +96,8 @@ class CupyScalogram:
         with self._device:
             if n not in self._runs:
                 try:
-                    self._runs[n] = Run(self._tables, self._front_end, self._kernels, self._stream, n)
+                    self._runs[n] = Run(self._tables, self._front_end, self._kernels, n)
+                    self._runs[n].capture(self._stream)
                 except cupy.cuda.memory.OutOfMemoryError as error:
                     wanted = 8 * n * (self._tables.n_bands + self._tables.n_waves) // 1_000_000
                     raise ParameterError(f"{n} windows at once need about {wanted} MB on the GPU: {error}") from error
@@ -105,36 +108,71 @@ class CupyScalogram:
         return run
 
 
+class CupyPictures:
+    """The way from windows to pictures as a stage (:class:`mird.kernels.device.Stage`) of a recognizer.
+
+    Parameters
+    ----------
+    front_end : FrontEnd
+    device : CudaDevice
+    dtype : float16 or float32
+        Of the pictures, as the encoder takes them.
+    """
+
+    name = "cupy"
+    capture = None
+
+    def __init__(self, front_end: FrontEnd, device: CudaDevice, dtype: np.dtype[Any]) -> None:
+        self._front_end, self._device, self._half = front_end, device, dtype == np.float16
+        self._tables = make_tables(make_plan(front_end), front_end)
+        self._kernels = load_kernels(SOURCE)
+
+    def bind(self, n: int, source: Any) -> tuple[Any, Launch]:
+        """See the protocol; windows of shape (n, window) to pictures of shape (n, 1 or 3, rows, columns)."""
+        run = Run(self._tables, self._front_end, self._kernels, n, source, half=self._half)
+        return run.pictures, lambda: run.enqueue(self._device.stream)
+
+
+def load_kernels(source: Path) -> Any:
+    """Compile a file of kernels for this GPU, or take them from CuPy's cache."""
+    kernels = cupy.RawModule(code=source.read_text(), backend="nvrtc", options=("-std=c++17",))
+    kernels.compile()
+    return kernels
+
+
 class Run:
-    """Device memory, FFT plans and the captured graph for one number of windows.
+    """Device memory and FFT plans for one number of windows.
 
     Attributes
     ----------
-    pinned : NDArray[float32], shape (n, window)
-        The input, in page-locked memory.
     magnitudes : cupy.ndarray[float32], shape (n, n_scales, n_columns)
-    pictures : cupy.ndarray[float32], shape (n, 1 or 3, rows, columns)
+    pictures : cupy.ndarray[float32 or float16], shape (n, 1 or 3, rows, columns)
+    pinned : NDArray[float32], shape (n, window)
+        The input of the graph, in page-locked memory; after :meth:`capture` alone.
     graph : cupy.cuda.Graph
+        The copy of the input and all that follows; after :meth:`capture` alone.
     """
 
-    def __init__(self, tables: Tables, front_end: FrontEnd, kernels: Any, stream: Any, n: int) -> None:
+    def __init__(
+        self, tables: Tables, front_end: FrontEnd, kernels: Any, n: int, samples: Any = None, *, half: bool = False
+    ) -> None:
         paint, window = tables.paint, front_end.window
         n_scales, n_columns, n_rows = (int(paint[name]) for name in ("n_scales", "n_columns", "n_rows"))
         self._n, self._window, self._kernels = n, window, kernels
         self._n_scales, self._n_columns, self._n_cells = n_scales, n_columns, n_rows * n_columns
         self._paint = cupy.asarray(paint.reshape(1).view(np.uint8))
-        memory = cupy.cuda.alloc_pinned_memory(n * window * 4)
-        self.pinned = np.frombuffer(memory, np.float32, n * window).reshape(n, window)
         self._scales = cupy.asarray(tables.scales.view(np.uint8))
         self._bank, self._turns = cupy.asarray(tables.bank), cupy.asarray(tables.turns)
         self._colours = cupy.asarray(parula())
-        self._samples, self._ordered, self._spectrum = (cupy.empty((n, window), np.float32) for _ in range(3))
+        self._ordered, self._spectrum = (cupy.empty((n, window), np.float32) for _ in range(2))
+        self._samples = cupy.empty((n, window), np.float32) if samples is None else samples
         self._wave = cupy.empty((n, window // 2 + 1), np.complex64)
         self._bands = cupy.empty(n * tables.n_bands, np.float32)
         self._waves = cupy.empty(n * tables.n_waves, np.complex64)
         self._extremes = cupy.empty((n, 2), np.int32)
         self.magnitudes = cupy.empty((n, n_scales, n_columns), np.float32)
-        self.pictures = cupy.empty((n, 3 if paint["coloured"] else 1, n_rows, n_columns), np.float32)
+        self._painter, dtype = ("paint_half", np.float16) if half else ("paint", np.float32)
+        self.pictures = cupy.empty((n, 3 if paint["coloured"] else 1, n_rows, n_columns), dtype)
         self._whole = cufft.Plan1d(window, cufft.CUFFT_R2C, n)
         self._groups = [
             (cufft.Plan1d(int(row["length"]), cufft.CUFFT_R2C, n * int(row["group_rows"])), row)
@@ -144,21 +182,31 @@ class Run:
         self._sides = [cupy.cuda.Stream(non_blocking=True) for _ in self._groups[:N_STREAMS]]
         self._longest = int(tables.scales["length"].max())
         cupy.cuda.get_current_stream().synchronize()  # the tables are there before another stream reads them
+
+    def capture(self, stream: Any) -> None:
+        """Make the graph of the copy from :attr:`pinned` and all that follows."""
+        memory = cupy.cuda.alloc_pinned_memory(self._n * self._window * 4)
+        self.pinned = np.frombuffer(memory, np.float32, self._n * self._window).reshape(self._n, self._window)
+
+        def enqueue() -> None:
+            self._samples.data.copy_from_host_async(self.pinned.ctypes.data, self.pinned.nbytes, stream)
+            self.enqueue(stream)
+
         with stream:
-            self._enqueue(stream)  # once plainly: loads the kernels, which a capture may not
+            enqueue()  # once plainly: loads the kernels, which a capture may not
             stream.synchronize()
             stream.begin_capture()
-            self._enqueue(stream)
+            enqueue()
             self.graph = stream.end_capture()
 
     def _start(self, kernel: str, grid: tuple[int, ...], *arguments: Any) -> None:
         self._kernels.get_function(kernel)(grid, (THREADS,), arguments)
 
-    def _enqueue(self, stream: Any) -> None:
+    def enqueue(self, stream: Any) -> None:
+        """Put the way from the samples to the pictures into a stream, which must be the current one."""
         n, window = self._n, np.int32(self._window)
         n_scales, n_columns = np.int32(self._n_scales), np.int32(self._n_columns)
         blocks, cells = -(-self._window // THREADS), -(-self._n_cells // THREADS)
-        self._samples.data.copy_from_host_async(self.pinned.ctypes.data, self.pinned.nbytes, stream)
         self._start("order", (blocks, n), self._samples, window, self._ordered, self._extremes)
         self._whole.fft(self._ordered, self._wave, cufft.CUFFT_FORWARD)
         self._start("rotate", (blocks, n), self._wave, self._turns, window, self._spectrum)
@@ -167,7 +215,9 @@ class Run:
         self._transform(stream)
         self._start("means", (8, self._n_scales, n), self._scales, self._waves, n_scales, n_columns, self.magnitudes)
         self._start("extremes", (min(cells, 32), n), self.magnitudes, self._paint, self._extremes)
-        self._start("paint", (cells, n), self.magnitudes, self._extremes, self._paint, self._colours, self.pictures)
+        self._start(
+            self._painter, (cells, n), self.magnitudes, self._extremes, self._paint, self._colours, self.pictures
+        )
 
     def _transform(self, stream: Any) -> None:
         """All groups' FFTs, on streams beside each other that begin and end with the main one."""

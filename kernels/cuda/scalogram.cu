@@ -9,10 +9,12 @@
 
 #ifdef __CUDACC__
 #define FUNCTION static __device__ __forceinline__
+#define BITS(value) __float_as_uint(value)
 #else
 #include <math.h>
 #include <string.h>
 #define FUNCTION static inline
+#define BITS(value) ((union { float number; unsigned bits; }){value}.bits)
 typedef struct {
     float x, y;
 } float2;
@@ -114,17 +116,21 @@ FUNCTION float level(const Paint *paint, float value, float lowest, float highes
     return fmaxf(db, -paint->range_db) * (1.0f / paint->range_db) + 1.0f;
 }
 
-FUNCTION void paint_cell(const Paint *paint, const float *colours, float shade, int row, int column, float *image) {
-    long long plane = (long long)paint->n_rows * paint->n_columns, cell = (long long)row * paint->n_columns + column;
-    if (!paint->coloured) {
-        image[cell] = shade;
-        return;
-    }
+/* One part of a level's colour: red, green or blue, or the level itself. */
+FUNCTION float painted(const Paint *paint, const float *colours, float shade, int part) {
+    if (!paint->coloured)
+        return shade;
     int entry = (int)(shade * (float)N_COLOURS);
-    if (entry > N_COLOURS - 1)
-        entry = N_COLOURS - 1;
-    for (int part = 0; part < 3; part++)
-        image[part * plane + cell] = colours[3 * entry + part];
+    return colours[3 * (entry > N_COLOURS - 1 ? N_COLOURS - 1 : entry) + part];
+}
+
+/* A number from 0 to 1 in float16, rounded to the nearest and to even; cuda_fp16.h would do it and is not always there. */
+FUNCTION unsigned short half_bits(float value) {
+    if (value < 6.103515625e-5f)
+        return (unsigned short)rintf(value * 16777216.0f);
+    unsigned bits = BITS(value);
+    bits += 0xfff + (bits >> 13 & 1);
+    return (unsigned short)((bits - (112u << 23)) >> 13);
 }
 
 #ifdef __CUDACC__
@@ -198,18 +204,32 @@ extern "C" __global__ void extremes(const float *magnitudes, const Paint *paint,
     }
 }
 
-extern "C" __global__ void paint(const float *magnitudes, const int *extremes_, const Paint *as, const float *colours,
-                                 float *images) {
-    int window = blockIdx.y, cells = as->n_rows * as->n_columns;
+FUNCTION void put(float *cell, float value) { *cell = value; }
+FUNCTION void put(unsigned short *cell, float value) { *cell = half_bits(value); }
+
+template <typename Number>
+FUNCTION void paint_window(const float *magnitudes, const int *extremes_, const Paint *as, const float *colours,
+                           Number *images) {
+    int window = blockIdx.y, cells = as->n_rows * as->n_columns, parts = as->coloured ? 3 : 1;
     const float *from = magnitudes + (long long)window * as->n_scales * as->n_columns;
     float lowest = __int_as_float(extremes_[2 * window]), highest = __int_as_float(extremes_[2 * window + 1]);
-    float *image = images + (long long)window * cells * (as->coloured ? 3 : 1);
+    Number *image = images + (long long)window * cells * parts;
     int cell = blockIdx.x * blockDim.x + threadIdx.x;
     if (cell < cells) {
-        int row = cell / as->n_columns, column = cell % as->n_columns;
-        float shade = level(as, mapped(from, as, row, column), lowest, highest);
-        paint_cell(as, colours, shade, row, column, image);
+        float shade = level(as, mapped(from, as, cell / as->n_columns, cell % as->n_columns), lowest, highest);
+        for (int part = 0; part < parts; part++)
+            put(image + (long long)part * cells + cell, painted(as, colours, shade, part));
     }
+}
+
+extern "C" __global__ void paint(const float *magnitudes, const int *extremes_, const Paint *as, const float *colours,
+                                 float *images) {
+    paint_window(magnitudes, extremes_, as, colours, images);
+}
+
+extern "C" __global__ void paint_half(const float *magnitudes, const int *extremes_, const Paint *as,
+                                      const float *colours, unsigned short *images) {
+    paint_window(magnitudes, extremes_, as, colours, images);
 }
 
 #endif

@@ -11,7 +11,9 @@ import pytest
 import scipy.fft
 from numpy.typing import NDArray
 
+from mird.kernels.cuda_driver import find_gpu
 from mird.kernels.encoder import EncoderCard
+from mird.kernels.errors import EngineError
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.similarity import Head
 
@@ -85,6 +87,17 @@ def write_encoder(path: Path, metadata: Mapping[str, str], n_dims: int = 16) -> 
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     onnx.helper.set_model_props(model, dict(metadata))
     onnx.save(model, path)
+
+
+@pytest.fixture(scope="session")
+def gpu() -> str:
+    """The GPU's name; a test that needs one is skipped where there is none."""
+    try:
+        found = find_gpu()
+    except EngineError as error:
+        pytest.skip(str(error))
+    pytest.importorskip("cupy")
+    return found.name
 
 
 @pytest.fixture(scope="session")

@@ -43,11 +43,17 @@ void host_means(const Scale *scales, int n_scales, const float2 *waves, int n_wi
         }
 }
 
+void host_half(const float *values, int n, unsigned short *out) {
+    for (int i = 0; i < n; i++)
+        out[i] = half_bits(values[i]);
+}
+
 void host_paint(const float *magnitudes, int n_windows, const Paint *paint, const float *colours, float *images) {
     int cells = paint->n_rows * paint->n_columns;
     for (int window = 0; window < n_windows; window++) {
         const float *from = magnitudes + (long long)window * paint->n_scales * paint->n_columns;
-        float *image = images + (long long)window * cells * (paint->coloured ? 3 : 1);
+        int parts = paint->coloured ? 3 : 1;
+        float *image = images + (long long)window * cells * parts;
         float lowest = INFINITY, highest = 0.0f;
         for (int cell = 0; cell < cells; cell++) {
             float value = mapped(from, paint, cell / paint->n_columns, cell % paint->n_columns);
@@ -55,8 +61,10 @@ void host_paint(const float *magnitudes, int n_windows, const Paint *paint, cons
             highest = fmaxf(highest, value);
         }
         for (int cell = 0; cell < cells; cell++) {
-            int row = cell / paint->n_columns, column = cell % paint->n_columns;
-            paint_cell(paint, colours, level(paint, mapped(from, paint, row, column), lowest, highest), row, column, image);
+            float value = mapped(from, paint, cell / paint->n_columns, cell % paint->n_columns);
+            float shade = level(paint, value, lowest, highest);
+            for (int part = 0; part < parts; part++)
+                image[part * cells + cell] = painted(paint, colours, shade, part);
         }
     }
 }

@@ -113,7 +113,7 @@ def test_normalisation_stays_in_float32(encoder_file: Path) -> None:
 
 
 def test_what_is_no_network_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"gone\.onnx: cannot be read: No such file"):
+    with pytest.raises(EngineError, match=r"gone\.onnx: no such encoder file"):
         load_graph(tmp_path / "gone.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"RIFF not a network at all")
     with pytest.raises(EngineError, match=r"bad\.onnx: is no ONNX file"):

@@ -1,0 +1,187 @@
+"""The recognizer on one device: from samples to scores without leaving it, recorded once for each size of batch.
+
+::
+
+    windows -> copy -> scalogram and picture -> encoder -> comparison with the support set -> copy back
+
+A hop is one launch and one wait. All arrays are made when it is opened; the support set stays on the device and is
+swapped between two hops. Every class's logit comes back, and not the best few alone: the daemon smooths them all, and
+those of 64 channels and 40 classes are 10 kB.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mird.kernels.device import Capture, Device, Launch, Stage
+from mird.kernels.encoder import EncoderCard
+from mird.kernels.errors import EngineError, ParameterError
+from mird.kernels.plan_cache import BUCKETS
+from mird.kernels.scalogram_bands import check_windows
+from mird.kernels.similarity import Prototypes, class_logits, probabilities
+from mird.kernels.support_resident import ResidentSupport
+
+TIMEOUT_S: Final = 0.5
+"""Longest wait for a hop, which takes milliseconds: then the device counts as lost, and the CPU goes on."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """All that one size of batch needs.
+
+    Attributes
+    ----------
+    windows : NDArray[float32], shape (n, window)
+        The host's side of the input.
+    embeddings : NDArray[float32], shape (n, n_dims)
+    odds : NDArray[float32], shape (n, capacity)
+        The host's side of the output.
+    launch : callable
+    kept : tuple
+        What the recorded work reads and writes.
+    """
+
+    windows: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+    odds: NDArray[np.float32]
+    launch: Launch
+    kept: tuple[Any, ...]
+
+
+class DeviceRecognizer:
+    """See :class:`mird.kernels.recognizer.Recognizer`, whose methods it has. One thread at a time.
+
+    Parameters
+    ----------
+    card : EncoderCard
+    device : Device
+    pictures, encoder, comparison : Stage
+    support : ResidentSupport
+        That ``comparison`` reads.
+    buckets : sequence of int
+        Sizes of batch, ascending; larger ones are cut, and what lies between is filled up.
+
+    Raises
+    ------
+    EngineError
+        The device has too little memory, or fails.
+
+    Attributes
+    ----------
+    seconds : dict[str, float]
+        How long the last call took. The stages cannot be told apart from here: "encoder" is the whole way.
+    """
+
+    def __init__(
+        self,
+        card: EncoderCard,
+        device: Device,
+        pictures: Stage,
+        encoder: Stage,
+        comparison: Stage,
+        support: ResidentSupport,
+        buckets: Sequence[int] = BUCKETS,
+    ) -> None:
+        self.card = card
+        self.name = f"{pictures.name}+{encoder.name}"
+        self._device, self._support, self._buckets = device, support, tuple(buckets)
+        self._stages = pictures, encoder, comparison
+        self._lanes: dict[int, Lane] = {}
+        self.seconds = {"scalogram": 0.0, "encoder": 0.0, "similarity": 0.0}
+        self._guarded(self._make_lanes)
+
+    def embed(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed windows of sound, shape (n, window); unit vectors of shape (n, n_dims)."""
+        return self._run(windows)[0]
+
+    def score(self, windows: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
+        """P(same) of every window and class of the support set, shape (n, n_classes), range (0, 1)."""
+        return self.recognise(windows, support)[1]
+
+    def recognise(
+        self, windows: NDArray[np.float32], support: Prototypes
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embeddings of windows, shape (n, n_dims), and their scores, shape (n, n_classes).
+
+        Raises
+        ------
+        ParameterError
+            The windows are of another length, or hold what is no sample.
+        EngineError
+            The device failed, or did not answer in time.
+        """
+        if support.vectors.shape[-1] != len(self.card.head.gamma):
+            sizes = support.vectors.shape[-1], len(self.card.head.gamma)
+            raise ParameterError(f"a support set of {sizes[0]} numbers does not fit a head of {sizes[1]}")
+        began_s = time.perf_counter()
+        if self._guarded(lambda: self._support.hold(support)):
+            self._lanes.clear()
+            self._guarded(self._make_lanes)
+        embeddings, all_odds = self._run(windows)
+        odds = all_odds[:, : len(support.names)]
+        if not (np.isfinite(odds).all() and np.isfinite(embeddings).all()):
+            raise EngineError(f"{self._device.name} gave what is no number")
+        scores = probabilities(odds)
+        self.seconds["encoder"] = time.perf_counter() - began_s
+        return embeddings, scores
+
+    def compare(self, embeddings: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
+        """P(same) of embeddings that are on the host, shape (n, n_dims), and every class; on the CPU."""
+        return probabilities(class_logits(embeddings, support.vectors, self.card.head, self.card.background))
+
+    def _run(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embeddings, shape (n, n_dims), and logits, shape (n, capacity)."""
+        checked = check_windows(windows, self.card.front_end.window)
+        embeddings = np.empty((len(windows), len(self.card.head.gamma)), np.float32)
+        odds = np.empty((len(windows), self._support.capacity), np.float32)
+        for first in range(0, len(windows), self._buckets[-1]):
+            part = slice(first, min(first + self._buckets[-1], len(windows)))
+            n = part.stop - part.start
+            lane = self._lanes[next(bucket for bucket in self._buckets if bucket >= n)]
+            lane.windows[:n] = checked[part]
+            self._guarded(lane.launch)
+            self._guarded(lambda: self._device.wait(TIMEOUT_S))
+            embeddings[part], odds[part] = lane.embeddings[:n], lane.odds[:n]
+        return embeddings, odds
+
+    def _make_lanes(self) -> None:
+        for n in self._buckets:
+            self._lanes[n] = self._make_lane(n)
+
+    def _make_lane(self, n: int) -> Lane:
+        device = self._device
+        host = device.pinned((n, self.card.front_end.window), np.float32)
+        windows = device.empty(host.shape, np.float32)
+        steps: list[Launch] = [lambda: device.upload(host, windows)]
+        arrays: list[Any] = [windows]
+        capture: Capture | None = None
+        for stage in self._stages:
+            made, enqueue = stage.bind(n, arrays[-1])
+            arrays.append(made)
+            steps.append(enqueue)
+            capture = capture or stage.capture
+        embeddings = device.pinned((n, len(self.card.head.gamma)), np.float32)
+        odds = device.pinned((n, self._support.capacity), np.float32)
+        steps += [lambda: device.download(arrays[-2], embeddings), lambda: device.download(arrays[-1], odds)]
+
+        def enqueue_all() -> None:
+            for step in steps:
+                step()
+
+        return Lane(host, embeddings, odds, device.record(enqueue_all, capture), (arrays, steps))
+
+    def _guarded(self, work: Any) -> Any:
+        """Do what the device may fail at; its libraries' errors have no common root."""
+        try:
+            return work()
+        except (ParameterError, EngineError):
+            raise
+        except Exception as error:
+            what = " ".join(str(error).split())[:200] or type(error).__name__
+            raise EngineError(f"{self._device.name} failed: {what}") from error
