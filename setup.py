@@ -54,8 +54,8 @@ EXTRAS = {
     # The bridges: what mird hears, to stage gear and home automation; `live` is all of them.
     "osc": ["python-osc>=1.9"],
     "midi": ["python-rtmidi>=1.5.8"],
+    "mqtt": ["paho-mqtt>=2.1"],
     "web": ["starlette>=0.40", "uvicorn>=0.35", "websockets>=13"],
-    "live": ["python-osc>=1.9", "python-rtmidi>=1.5.8", "starlette>=0.40", "uvicorn>=0.35", "websockets>=13"],
     # The pictures of an evaluation's report.
     "report": ["matplotlib>=3.8", "scikit-learn>=1.4"],
     # Another encoder engine on a CPU, taken where it is faster.
@@ -78,6 +78,7 @@ EXTRAS = {
         "mypy>=1.15",
         "openvino>=2025.0",
         "nvidia-cuda-nvrtc>=13.0",
+        "paho-mqtt>=2.1",
         "psutil>=5.9",
         "python-osc>=1.9",
         "python-rtmidi>=1.5.8",
@@ -93,6 +94,8 @@ EXTRAS = {
         "websockets>=13",
     ],
 }
+
+EXTRAS["live"] = [each for bridge in ("osc", "midi", "mqtt", "web") for each in EXTRAS[bridge]]
 
 setup(
     name="mird",

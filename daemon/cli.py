@@ -25,6 +25,7 @@ COMMANDS = {
     "classes": "list, rename or forget what is known, set a threshold, or undo",
     "osc": "send what a running daemon publishes as OSC, and take control messages",
     "midi": "play a MIDI note while an instrument is heard",
+    "mqtt": "tell an MQTT broker, and Home Assistant, what a running daemon hears",
     "tag": "name the instruments in recordings",
     "status": "say what a running daemon is doing",
     "calibrate": "set a running daemon's silence gates from room tone",
