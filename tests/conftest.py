@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -157,3 +158,23 @@ def null_sink() -> Iterator[NullSink]:
             yield sink
         finally:
             sink.kill()
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy: a folder `build` left over from before would bring deleted modules back."""
+    copy = tmp_path_factory.mktemp("copy")
+    folders = ("daemon", "kernels", "training", "clients", "configs")
+    for name in (*folders, "setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        source = Path(__file__).parents[1] / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy)
+    out = tmp_path_factory.mktemp("wheel")
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    subprocess.run(
+        [*pip, "wheel", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", out, copy], check=True
+    )
+    (built,) = out.glob("mird-*.whl")
+    return built

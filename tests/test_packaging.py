@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -34,22 +33,6 @@ def _module_name(path: Path) -> str:
 
 
 MODULES = [path for path in _tracked_or_new() if path.suffix == ".py"]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy: a folder `build` left over from before would bring deleted modules back."""
-    copy = tmp_path_factory.mktemp("copy")
-    for name in (*FOLDERS, "setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy)
-    out = tmp_path_factory.mktemp("wheel")
-    subprocess.run([*PIP, "wheel", "--no-build-isolation", "--wheel-dir", out, *LOCAL, copy], check=True)
-    (built,) = out.glob("mird-*.whl")
-    return built
 
 
 def test_the_wheel_has_every_file_of_the_folders(wheel: Path) -> None:

@@ -1,0 +1,165 @@
+"""The system service under a real systemd: installed, started, heard, reloaded, hung, killed, stopped and removed."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import soundfile
+
+if TYPE_CHECKING:
+    from tests.end_to_end.conftest import Demonstration
+    from tests.end_to_end.systemd.conftest import Machine
+
+pytestmark = pytest.mark.system
+
+UNIT = "/etc/systemd/system/mird.service"
+CONTROL = "ipc:///run/mird/control"
+WATCHDOG_S = 2.0
+STOPS_WITHIN_S = 2.0
+N_SPANS = 2
+
+
+@pytest.fixture(scope="module")
+def service(machine: "Machine") -> Iterator["Machine"]:
+    """The machine with the service installed and started, before there is any sound server; and two people."""
+    for name in ("ada", "bob"):
+        machine.do("useradd", "--create-home", name)
+    said = machine.do("mird", "install-service")
+    assert f"wrote {UNIT}" in said
+    assert "systemctl enable --now mird" in said
+    machine.do("usermod", "--append", "--groups", "mird", "ada")
+    drop_in = f"[Service]\nWatchdogSec={WATCHDOG_S:g}\n"
+    machine.write("/etc/systemd/system/mird.service.d/tests.conf", drop_in)
+    machine.do("systemctl", "daemon-reload")
+    machine.do("systemctl", "enable", "--now", "mird")
+    return machine
+
+
+def main_pid(machine: "Machine") -> int:
+    return int(machine.show("MainPID"))
+
+
+def send(machine: "Machine", signal: str) -> None:
+    """Send the daemon a signal, as `kill` does."""
+    machine.do("systemctl", "kill", "--kill-whom=main", f"--signal={signal}", "mird")
+
+
+def restarted(machine: "Machine", pid: int) -> bool:
+    """Whether the service is up again as another process."""
+    return machine.show("SubState") == "running" and main_pid(machine) not in (0, pid)
+
+
+def has_device(machine: "Machine") -> bool:
+    """Whether it listens: the null sink gives exact zeros while nothing is played, which is told as STALLED."""
+    return machine.show("StatusText").startswith(("LIVE: ", "STALLED: "))
+
+
+def classes(machine: "Machine", user: str) -> set[str]:
+    listing = machine.do("mird", "classes", "--json", "--control", CONTROL, user=user)
+    return {json.loads(line)["name"] for line in listing.splitlines()}
+
+
+def test_without_rights_it_is_not_installed(service: "Machine") -> None:
+    done = service.run("mird", "install-service", user="ada")
+    assert done.returncode == 12
+    assert done.stderr.startswith("mird: error: a system service needs the rights of root; use sudo, or --user")
+
+
+def test_it_is_ready_before_there_is_a_device_and_starts_at_boot(service: "Machine") -> None:
+    assert service.show("SubState") == "running"
+    assert service.show("UnitFileState") == "enabled"
+    service.until(lambda: service.show("StatusText").startswith("WAITING: "), "its state in systemctl status")
+
+
+def test_it_runs_without_rights(service: "Machine") -> None:
+    status = dict(line.split(":\t", 1) for line in service.do("cat", f"/proc/{main_pid(service)}/status").splitlines())
+    uid = service.do("id", "--user", "mird").strip()
+    assert set(status["Uid"].split()) == {uid} != {"0"}
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+
+
+def test_it_names_what_is_played(service: "Machine", demonstration: "Demonstration", tmp_path: Path) -> None:
+    """Through ALSA's default device, a sound server, PortAudio and ZeroMQ, within the unit's sandbox."""
+    service.do("systemctl", "start", "sound-server")
+    service.until(lambda: has_device(service), "the device that came later")
+    samples, rate_hz = soundfile.read(demonstration.path, dtype="float32")
+    spans = demonstration.spans[:N_SPANS]
+    soundfile.write(service.folder / "played.wav", samples[: round(spans[-1][1] * rate_hz)], rate_hz)
+    wanted = [label for _, _, label in spans]
+    with service.running(
+        "mird", "listen", "--json", "--kind=event", "--kind=state", "--only-channel=1", user="bob"
+    ) as lines:
+        service.until(lines, "the state, which whoever joins is told")
+        assert json.loads(lines()[0])["state"] == "LIVE"
+        service.do("paplay", "/opt/wheel/played.wav")
+        service.until(lambda: heard_long(map(json.loads, lines())) == wanted, f"{wanted} and nothing else")
+
+
+def heard_long(messages: Iterable[dict[str, Any]]) -> list[str]:
+    """What sounded for more than a second, in its order."""
+    ends = [message for message in messages if message["kind"] == "event" and message["event"] == "end"]
+    return [end["label"] for end in ends if end["sample_end"] - end["sample_start"] > end["rate_hz"]]
+
+
+def test_whoever_is_in_its_group_may_teach_it_and_nobody_else(service: "Machine") -> None:
+    said = service.do("mird", "enroll", "ada's viola", "/opt/wheel/played.wav", "--control", CONTROL, user="ada")
+    assert "ada's viola" in said
+    assert "ada's viola" in classes(service, "ada")
+    done = service.run("mird", "classes", "--control", CONTROL, user="bob")
+    assert done.returncode == 8
+    assert "permission denied" in done.stderr
+
+
+def test_it_reloads(service: "Machine") -> None:
+    pid = main_pid(service)
+    service.do("systemctl", "reload", "mird")
+    service.until(lambda: service.show("SubState") == "running", "the end of the reload")
+    assert main_pid(service) == pid
+
+
+def test_a_loop_that_is_stopped_is_started_anew(service: "Machine") -> None:
+    pid = main_pid(service)
+    send(service, "STOP")
+    service.until(lambda: restarted(service, pid), "the watchdog's restart")
+    assert "watchdog" in service.journal().lower()
+
+
+def test_a_kill_loses_nothing_that_was_enrolled(service: "Machine") -> None:
+    for name in ("one", "two"):
+        service.do("mird", "enroll", name, "/opt/wheel/played.wav", "--control", CONTROL, user="ada")
+        pid = main_pid(service)
+        send(service, "KILL")
+        service.until(lambda pid=pid: restarted(service, pid), "the restart")
+        assert {"ada's viola", name} <= classes(service, "ada")
+
+
+def test_it_stops_at_once(service: "Machine") -> None:
+    service.until(lambda: has_device(service), "the device")
+    began_s = time.monotonic()
+    service.do("systemctl", "stop", "mird")
+    assert time.monotonic() - began_s < STOPS_WITHIN_S
+    assert service.show("Result") == "success"
+    assert service.run("ls", "/run/mird").returncode != 0, "its sockets are gone"
+
+
+def test_an_edited_unit_is_left_alone(service: "Machine") -> None:
+    before = service.do("cat", UNIT)
+    service.write(UNIT, f"{before}# mine\n")
+    for options in ([], ["--remove"]):
+        done = service.run("mird", "install-service", *options)
+        assert done.returncode == 12
+        assert "was edited" in done.stderr
+    service.write(UNIT, before)
+
+
+def test_it_is_removed_and_what_it_learned_is_kept(service: "Machine") -> None:
+    said = service.do("mird", "install-service", "--remove")
+    assert f"removed {UNIT}" in said
+    assert service.show("LoadState") == "not-found"
+    assert service.do("ls", "/var/lib/mird").split() == ["support.mird"]
+    assert service.run("mird", "install-service", "--remove").returncode == 12
