@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mird.daemon.capture import SourceSpec, parse_source
 from mird.daemon.clip_store import ClipStore
-from mird.daemon.paths import control_endpoint, make_runtime_folder, shipped, support_file
+from mird.daemon.paths import control_endpoint, make_runtime_folder, reached_control_endpoint, shipped, support_file
 from mird.daemon.settings import Settings
 from mird.daemon.source import topic_name
 from mird.daemon.support_store import SupportStore
@@ -67,9 +67,10 @@ def waiting_name(spec: SourceSpec) -> str:
 
 
 def control_address(settings: Settings, *, create: bool = False) -> str:
-    """The control socket's address; with ``create`` the default one's folder is made."""
+    """The control socket's address, for a command that asks there; with ``create`` for the daemon that makes it."""
     if settings.control:
         return settings.control
     if create:
         make_runtime_folder()
-    return control_endpoint()
+        return control_endpoint()
+    return reached_control_endpoint()

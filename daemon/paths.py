@@ -13,6 +13,9 @@ from mird.daemon.errors import SettingsError
 
 SYSTEM_SETTINGS = Path("/etc/mird/mird.toml")
 
+SYSTEM_CONTROL = Path("/run/mird/control")
+"""Control socket of the system service, open to its group."""
+
 
 def shipped(name: str) -> Path:
     """A file or folder that the package ships.
@@ -75,8 +78,15 @@ def runtime_folder() -> Path:
 
 
 def control_endpoint() -> str:
-    """The control socket's default address."""
+    """The default address of a daemon's control socket."""
     return f"ipc://{runtime_folder() / 'control'}"
+
+
+def reached_control_endpoint() -> str:
+    """The address that a command asks at: this user's own daemon's, else the system service's if this user may."""
+    if not os.access(runtime_folder() / "control", os.F_OK) and os.access(SYSTEM_CONTROL, os.W_OK):
+        return f"ipc://{SYSTEM_CONTROL}"
+    return control_endpoint()
 
 
 def make_runtime_folder() -> Path:

@@ -31,6 +31,21 @@ def test_a_relative_xdg_folder_counts_as_unset(monkeypatch: pytest.MonkeyPatch) 
     assert paths.support_file() == Path("/home/ada/.local/share/mird/support.mird")
 
 
+def test_a_command_asks_the_user_s_own_daemon_else_the_system_s(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    system = tmp_path / "system"
+    monkeypatch.setattr(paths, "SYSTEM_CONTROL", system)
+    own = tmp_path / "mird" / "control"
+    assert paths.reached_control_endpoint() == f"ipc://{own}"
+    system.touch()
+    assert paths.reached_control_endpoint() == f"ipc://{system}"
+    own.parent.mkdir()
+    own.touch()
+    assert paths.reached_control_endpoint() == f"ipc://{own}"
+
+
 def test_the_runtime_folder_is_its_owner_s_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     folder = paths.make_runtime_folder()

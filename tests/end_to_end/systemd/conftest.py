@@ -31,19 +31,19 @@ mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
 cd "$1/root"
 rm -rf etc/systemd/system/*.wants etc/machine-id
-mkdir -p opt/python opt/packages opt/mird opt/wheel
+mkdir -p opt/python opt/packages opt/mird opt/shared
 mount --bind "$2" opt/python
 mount --bind "$3" opt/packages
-mount --bind "$4" opt/wheel
-cp opt/wheel/sound-server.service etc/systemd/system/
-cp opt/wheel/asound.conf etc/
+mount --bind "$4" opt/shared
+cp opt/shared/sound-server.service etc/systemd/system/
+cp opt/shared/asound.conf etc/
 mkdir -p etc/pulse
-cp opt/wheel/client.conf etc/pulse/
+cp opt/shared/client.conf etc/pulse/
 echo /opt/python/lib >etc/ld.so.conf.d/zz-mird-tests.conf
 chroot . ldconfig
 chroot . "/opt/python/bin/$5" -m venv --without-pip /opt/mird
 chroot . env PYTHONPATH=/opt/packages /opt/mird/bin/python -m pip --quiet --disable-pip-version-check \\
-    install --no-deps --no-index --ignore-installed opt/wheel/*.whl
+    install --no-deps --no-index --ignore-installed opt/shared/*.whl
 echo /opt/packages >"$(echo opt/mird/lib/python3*/site-packages)/packages.pth"
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs tmpfs /run/systemd/nspawn
@@ -82,11 +82,14 @@ class Machine:
     Attributes
     ----------
     folder : Path
-        The same; the machine sees what is in it under /opt/wheel.
+        The same; the machine sees what is in it under /opt/shared.
     """
 
     def __init__(self, folder: Path, wheel: Path) -> None:
         self.folder = folder
+        folder.chmod(
+            0o755
+        )  # the people of the machine get at it; those of this one do not, for it is in a closed folder
         shutil.copy(wheel, folder)
         (folder / "sound-server.service").write_text(SOUND_SERVER)
         (folder / "asound.conf").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n")

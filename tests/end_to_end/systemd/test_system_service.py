@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,7 +57,7 @@ def has_device(machine: "Machine") -> bool:
 
 
 def classes(machine: "Machine", user: str) -> set[str]:
-    listing = machine.do("mird", "classes", "--json", "--control", CONTROL, user=user)
+    listing = machine.do("mird", "classes", "--json", user=user)
     return {json.loads(line)["name"] for line in listing.splitlines()}
 
 
@@ -83,7 +82,7 @@ def test_it_runs_without_rights(service: "Machine") -> None:
     assert status["Seccomp"] == "2"
 
 
-def test_it_names_what_is_played(service: "Machine", demonstration: "Demonstration", tmp_path: Path) -> None:
+def test_it_names_what_is_played(service: "Machine", demonstration: "Demonstration") -> None:
     """Through ALSA's default device, a sound server, PortAudio and ZeroMQ, within the unit's sandbox."""
     service.do("systemctl", "start", "sound-server")
     service.until(lambda: has_device(service), "the device that came later")
@@ -95,8 +94,8 @@ def test_it_names_what_is_played(service: "Machine", demonstration: "Demonstrati
         "mird", "listen", "--json", "--kind=event", "--kind=state", "--only-channel=1", user="bob"
     ) as lines:
         service.until(lines, "the state, which whoever joins is told")
-        assert json.loads(lines()[0])["state"] == "LIVE"
-        service.do("paplay", "/opt/wheel/played.wav")
+        assert json.loads(lines()[0])["state"] in ("LIVE", "STALLED")
+        service.do("paplay", "/opt/shared/played.wav")
         service.until(lambda: heard_long(map(json.loads, lines())) == wanted, f"{wanted} and nothing else")
 
 
@@ -107,7 +106,7 @@ def heard_long(messages: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def test_whoever_is_in_its_group_may_teach_it_and_nobody_else(service: "Machine") -> None:
-    said = service.do("mird", "enroll", "ada's viola", "/opt/wheel/played.wav", "--control", CONTROL, user="ada")
+    said = service.do("mird", "enroll", "ada's viola", "/opt/shared/played.wav", user="ada")
     assert "ada's viola" in said
     assert "ada's viola" in classes(service, "ada")
     done = service.run("mird", "classes", "--control", CONTROL, user="bob")
@@ -117,9 +116,12 @@ def test_whoever_is_in_its_group_may_teach_it_and_nobody_else(service: "Machine"
 
 def test_it_reloads(service: "Machine") -> None:
     pid = main_pid(service)
-    service.do("systemctl", "reload", "mird")
-    service.until(lambda: service.show("SubState") == "running", "the end of the reload")
-    assert main_pid(service) == pid
+    for text, said in (("hold_ms = 250\n", "hold_ms"), ("hold_ms = -1\n", "must be a whole number"), ("", "hold_ms")):
+        service.write("/etc/mird/mird.toml", text)
+        service.do("systemctl", "reload", "mird")
+        service.until(lambda said=said: said in service.journal().rpartition("Reloading mird")[2], f"a word of {said}")
+        assert service.show("SubState") == "running"
+        assert main_pid(service) == pid
 
 
 def test_a_loop_that_is_stopped_is_started_anew(service: "Machine") -> None:
@@ -130,12 +132,11 @@ def test_a_loop_that_is_stopped_is_started_anew(service: "Machine") -> None:
 
 
 def test_a_kill_loses_nothing_that_was_enrolled(service: "Machine") -> None:
-    for name in ("one", "two"):
-        service.do("mird", "enroll", name, "/opt/wheel/played.wav", "--control", CONTROL, user="ada")
-        pid = main_pid(service)
-        send(service, "KILL")
-        service.until(lambda pid=pid: restarted(service, pid), "the restart")
-        assert {"ada's viola", name} <= classes(service, "ada")
+    service.do("mird", "enroll", "bass oboe", "/opt/shared/played.wav", user="ada")
+    pid = main_pid(service)
+    send(service, "KILL")
+    service.until(lambda: restarted(service, pid), "the restart")
+    assert {"ada's viola", "bass oboe"} <= classes(service, "ada")
 
 
 def test_it_stops_at_once(service: "Machine") -> None:
@@ -161,5 +162,5 @@ def test_it_is_removed_and_what_it_learned_is_kept(service: "Machine") -> None:
     said = service.do("mird", "install-service", "--remove")
     assert f"removed {UNIT}" in said
     assert service.show("LoadState") == "not-found"
-    assert service.do("ls", "/var/lib/mird").split() == ["support.mird"]
+    assert "support.mird" in service.do("ls", "/var/lib/mird").split()
     assert service.run("mird", "install-service", "--remove").returncode == 12
