@@ -96,7 +96,7 @@ class Machine:
         (folder / "client.conf").write_text(CLIENT)
         (folder / "mounts").mkdir()
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        words = [folder / "mounts", Path(sys.base_prefix), Path(sysconfig.get_paths()["purelib"]), folder, python]
+        words = [f"{folder}/mounts", sys.base_prefix, sysconfig.get_paths()["purelib"], str(folder), python]
         self._log = folder / "log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

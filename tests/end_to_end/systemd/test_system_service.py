@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +23,7 @@ N_SPANS = 2
 
 
 @pytest.fixture(scope="module")
-def service(machine: "Machine") -> Iterator["Machine"]:
+def service(machine: "Machine") -> "Machine":
     """The machine with the service installed and started, before there is any sound server; and two people."""
     for name in ("ada", "bob"):
         machine.do("useradd", "--create-home", name)
@@ -114,12 +115,16 @@ def test_whoever_is_in_its_group_may_teach_it_and_nobody_else(service: "Machine"
     assert "permission denied" in done.stderr
 
 
+def told_since_reload(machine: "Machine", words: str) -> bool:
+    return words in machine.journal().rpartition("Reloading mird")[2]
+
+
 def test_it_reloads(service: "Machine") -> None:
     pid = main_pid(service)
     for text, said in (("hold_ms = 250\n", "hold_ms"), ("hold_ms = -1\n", "must be a whole number"), ("", "hold_ms")):
         service.write("/etc/mird/mird.toml", text)
         service.do("systemctl", "reload", "mird")
-        service.until(lambda said=said: said in service.journal().rpartition("Reloading mird")[2], f"a word of {said}")
+        service.until(partial(told_since_reload, service, said), f"a word of {said}")
         assert service.show("SubState") == "running"
         assert main_pid(service) == pid
 
