@@ -2,7 +2,9 @@
 
 :class:`Scalogram` is what every back end does, :func:`open_scalogram` picks one. How it works: the half-sample
 symmetric extension of a window has a real spectrum up to a phase, its DCT-II, so that each scale is a short real band
-of it; a small real FFT of the band gives the wavelet coefficients on a grid that is locked to the picture's columns.
+of it; a small FFT of the band gives the wavelet coefficients on a grid that is locked to the picture's columns. Half a
+step off the columns' edges the mirror image gives the points between the window's own, so that a complex FFT of half
+the grid's length does.
 """
 
 from __future__ import annotations

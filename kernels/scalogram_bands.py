@@ -1,6 +1,6 @@
 """The band-limited scalogram on a CPU: what all FFT libraries share.
 
-Per window one DCT-II; per scale a product of its filter with a short band of it, a real FFT, the magnitude and its mean
+Per window one DCT-II; per scale a product of its filter with a short band of it, an FFT, the magnitude and its mean
 over each column. Everything happens in pieces that fit a core's cache, in work space that is held between calls.
 """
 
@@ -13,17 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from mird.kernels.errors import ParameterError
 from mird.kernels.frontend import FrontEnd
-from mird.kernels.scalogram_plan import END_CORRECTION, LANES, Group, Plan, make_plan
+from mird.kernels.scalogram_plan import END_CORRECTION, LANES, LONG, Group, Plan, half_step, make_plan
 
 LARGEST = 1e30
 """Samples beyond this could overflow on the way, and would reach the picture as NaN."""
 
-PIECE = 60_000
+PIECE = 45_000
 """Grid points of one piece of work, about: its bands, coefficients and magnitudes stay in a core's cache together."""
 
 MOST_AT_ONCE = 9_000
@@ -39,30 +38,12 @@ class Transforms(Protocol):
     name: str
 
     def cosine(self, windows: Real, out: Real) -> None:
-        """Unnormalised DCT-II of each row, into ``out``, shape (n, window), any stride between rows."""
+        """Unnormalised DCT-II of each row, into ``out``, shape (n, window), contiguous."""
         ...
 
-    def bind(self, points: Real, waves: Complex) -> Callable[[], Complex]:
-        """Return a call that gives the real FFT of ``points``, last axis, in ``waves`` or in a new array."""
+    def bind(self, waves: Complex) -> Callable[[], Complex]:
+        """Return a call that gives the FFT of ``waves``, last axis, in the same memory if the library can."""
         ...
-
-
-def trapezoid(points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights of a column's mean: the trapezoid with one end correction at either edge.
-
-    Returns
-    -------
-    body : NDArray[float64], shape (points,)
-        For the grid points from the one before the column's first edge on.
-    tail : NDArray[float64], shape (3,)
-        For the points before, on and after its second edge.
-    """
-    weights = np.zeros(points + 3)
-    weights[1 : points + 1] += 0.5
-    weights[2 : points + 2] += 0.5
-    np.add.at(weights, [0, 2, points, points + 2], np.array([-1, 1, 1, -1]) * END_CORRECTION)
-    weights /= points
-    return weights[:points], weights[points:]
 
 
 @dataclass(frozen=True)
@@ -77,15 +58,16 @@ class Strip:
     group : Group
     rows : (first, last + 1)
     start, step : int
-    filters : NDArray, shape (n_rows, width)
-        Zero where a row's own filter does not reach.
+    filters : NDArray, complex, shape (n_rows, width)
+        Turned by half a step of the grid, and scaled so that the end correction of a column's mean is a plain
+        difference; zero where a row's own filter does not reach.
     """
 
     group: Group
     rows: tuple[int, int]
     start: int
     step: int
-    filters: Real
+    filters: Complex
 
 
 @dataclass(frozen=True)
@@ -104,24 +86,26 @@ def cut_strips(plan: Plan, dtype: type[np.floating]) -> list[Strip]:
         (first, last), length = group.rows, plan.length(group)
         row = first
         while row < last:
-            n_rows = min(max(LANES, PIECE // length // LANES * LANES), last - row)
-            while (strip := _lay(group, row, row + n_rows, dtype)).filters.shape[1] > length:
+            at_once = LANES if length < LONG else LANES // 2
+            n_rows = min(max(at_once, PIECE // length // LANES * LANES), last - row)
+            while (strip := _lay(group, row, row + n_rows, length, dtype)).filters.shape[1] > 2 * length:
                 n_rows = (n_rows + 1) // 2
             strips.append(strip)
             row += n_rows
     return strips
 
 
-def _lay(group: Group, first: int, last: int, dtype: type[np.floating]) -> Strip:
+def _lay(group: Group, first: int, last: int, length: int, dtype: type[np.floating]) -> Strip:
     members = slice(first - group.rows[0], last - group.rows[0])
     starts, responses = np.array(group.starts[members]), group.filters[members]
     index = np.arange(len(starts))
     step = int(starts[0] - starts[-1]) // max(1, len(starts) - 1)
     begins = np.min(starts + step * index) - step * index
     ends = starts + [len(response) for response in responses]
-    filters = np.zeros((len(starts), np.max(ends - begins)), dtype)
+    filters = np.zeros((len(starts), np.max(ends - begins)), np.result_type(dtype, np.complex64))
     for row, (lead, response) in enumerate(zip(starts - begins, responses, strict=True)):
-        filters[row, lead : lead + len(response)] = response
+        turned = response * half_step(len(response), length)
+        filters[row, lead : lead + len(response)] = END_CORRECTION / group.points * turned
     return Strip(group, (first, last), int(begins[0]), step, filters)
 
 
@@ -138,16 +122,13 @@ def cut_pieces(plan: Plan, strips: list[Strip], n_windows: int) -> list[Piece]:
 
 
 class Bench:
-    """One thread's work space, with everything that a piece of one shape needs already cut out of it."""
+    """One thread's work space, with everything that a piece needs already cut out of it."""
 
     def __init__(self, plan: Plan, transforms: Transforms, dtype: type[np.floating], n_points: int) -> None:
         self._plan, self._transforms, self._dtype = plan, transforms, np.dtype(dtype)
-        n_rows = n_points // (2 * plan.n_columns)
-        self._points = np.zeros(n_points, self._dtype)
-        self._waves = np.zeros(n_points // 2 + n_rows, np.result_type(self._dtype, np.complex64))
-        self._sizes = np.zeros(n_points // 2 + 3 * n_rows, self._dtype)
-        self._ends = np.zeros(n_rows * plan.n_columns, self._dtype)
-        self._ready: dict[tuple[int, int], Callable[[Real, Real], None]] = {}
+        self._waves = np.zeros(n_points, np.result_type(dtype, np.complex64))
+        self._over, self._sizes, self._sums, self._steps = (np.zeros(n * n_points, dtype) for n in (2, 1, 1, 1))
+        self._ready: dict[tuple[int, int, int], Callable[[Real], None]] = {}
 
     def do(self, piece: Piece, spectrum: Real, out: Real) -> None:
         """Compute a piece.
@@ -155,54 +136,91 @@ class Bench:
         Parameters
         ----------
         piece : Piece
-        spectrum : NDArray, shape (n_windows, n_bins)
-            With the bins in front of the first one and behind the last one that the strips reach into.
+        spectrum : NDArray, shape (n_windows or more, 2 * n_bins)
+            Every bin twice, with the bins in front of the first one and behind the last one that the strips reach
+            into; the same array until :meth:`forget` is called.
         out : NDArray, shape (n_windows, n_scales, n_columns)
         """
         (first, last), (begin, end) = piece.strip.rows, piece.windows
-        run = self._ready.get((first, end - begin))
+        run = self._ready.get((first, begin, end))
         if run is None:
-            run = self._ready[first, end - begin] = self._prepare(piece.strip, end - begin)
-        run(spectrum[begin:end], out[begin:end, first:last])
+            run = self._ready[first, begin, end] = self._prepare(piece.strip, spectrum[begin:end])
+        run(out[begin:end, first:last])
 
-    def _prepare(self, strip: Strip, n: int) -> Callable[[Real, Real], None]:
-        n_columns, points, length = self._plan.n_columns, strip.group.points, self._plan.length(strip.group)
-        n_rows, width = strip.filters.shape
-        n_used, dtype = n * n_rows, self._dtype
-        bands = self._points[: padded(n_used) * length].reshape(-1, length)
-        used, unused = bands[:n_used].reshape(n, n_rows, length)[..., :width], bands[:, width:]
-        transform = self._transforms.bind(bands, self._waves[: len(bands) * (length // 2 + 1)].reshape(len(bands), -1))
-        stride = length // 2 + 3
-        sizes = self._sizes[: n_used * stride].reshape(n_used, stride)
-        # A column's points are a row of a matrix: one product with the weights gives the means of all columns of all
-        # rows.
-        split = next(q for q in divisors(n_columns) if n_columns // q * points <= MOST_AT_ONCE or q == n_columns)
-        shape = (n, n_rows, split, n_columns // split)
-        item = self._dtype.itemsize
-        steps = (n_rows * stride * item, stride * item, n_columns // split * points * item, points * item, item)
-        bodies, tails = as_strided(sizes, (*shape, points), steps), as_strided(sizes[:, points:], (*shape, 3), steps)
-        body, tail = (weights.astype(self._dtype) for weights in trapezoid(points))
-        ends = self._ends[: n_used * n_columns].reshape(shape)
+    def forget(self) -> None:
+        """Let go of the spectrum."""
+        self._ready.clear()
 
-        def run(spectrum: Real, out: Real) -> None:
-            strides = (spectrum.strides[0], -strip.step * item, item)
-            bins: Real = np.ndarray(used.shape, dtype, spectrum, strip.start * item, strides)
-            np.multiply(bins, strip.filters, out=used)
-            unused[...] = 0
-            np.abs(transform()[:n_used], out=sizes[:, 1:-1])
-            # The magnitude is symmetric about both edges of the window.
-            sizes[:, 0], sizes[:, -1] = sizes[:, 2], sizes[:, -3]
-            means = out.reshape(shape)
-            np.matmul(bodies, body, out=means)
-            np.matmul(tails, tail, out=ends)
-            np.add(means, ends, out=means)
+    def _prepare(self, strip: Strip, spectrum: Real) -> Callable[[Real], None]:
+        shape, length = (len(spectrum), len(strip.filters)), self._plan.length(strip.group)
+        n_rows = shape[0] * shape[1]
+        waves = self._waves[: padded(n_rows) * length].reshape(-1, length)
+        fill = self._bind_bands(strip, spectrum, waves[:n_rows].view(self._dtype).reshape(*shape, 2 * length))
+        transform = self._transforms.bind(waves)
+        sizes = self._sizes[: n_rows * length].reshape(n_rows, length)
+        average = self._bind_means(shape, strip.group.points, sizes)
+
+        def run(out: Real) -> None:
+            fill()
+            np.abs(transform()[:n_rows], out=sizes)
+            average(out)
 
         return run
 
+    def _bind_bands(self, strip: Strip, spectrum: Real, bands: Real) -> Callable[[], None]:
+        """A call that multiplies bins and filters into ``bands``, both as pairs of reals: NumPy is quick with those."""
+        filters, item, length = strip.filters.view(self._dtype), self._dtype.itemsize, bands.shape[-1]
+        strides = (spectrum.strides[0], -2 * strip.step * item, item)
+        shape = (*bands.shape[:-1], filters.shape[1])
+        bins: Real = np.ndarray(shape, self._dtype, spectrum, 2 * strip.start * item, strides)
+        near_bins, near_filters = bins[..., :length], filters[:, :length]
+        used, unused = bands[..., : filters.shape[1]], bands[..., filters.shape[1] :]
+        # What is longer than the FFT folds over.
+        far_bins, far_filters = bins[..., length:], filters[:, length:]
+        over = self._over[: far_bins.size].reshape(far_bins.shape)
+        again = bands[..., : far_filters.shape[1]]
+
+        def fill() -> None:
+            np.multiply(near_bins, near_filters, out=used)
+            if over.size:
+                np.multiply(far_bins, far_filters, out=over)
+                np.add(again, over, out=again)
+            else:
+                unused[...] = 0
+
+        return fill
+
+    def _bind_means(self, shape: tuple[int, int], points: int, sizes: Real) -> Callable[[Real], None]:
+        """A call that gives the mean of ``sizes`` over each column.
+
+        Every other point of a column lies in a block of ``sizes`` from the front, the others in one from the back:
+        there are those of the mirror image. The filters are scaled so that the end correction needs no factor.
+        """
+        n_columns, n_blocks = self._plan.n_columns, 2 * self._plan.n_columns
+        split = next(q for q in divisors(n_blocks) if sizes.shape[1] // q <= MOST_AT_ONCE or q == n_blocks)
+        blocks = sizes.reshape(-1, n_blocks // split, points // 2)
+        weights = np.full(points // 2, 1 / END_CORRECTION, self._dtype)
+        sums = self._sums[: len(sizes) * n_blocks].reshape(blocks.shape[:-1])
+        halves: Real = sums.reshape(*shape, n_blocks)
+        front, back = halves[..., :n_columns], halves[..., : n_columns - 1 : -1]
+        edges = sizes[:, :: points // 2].reshape(*shape, n_blocks)
+        before, after = edges[..., :n_columns:-1], edges[..., 1:n_columns]
+        steps = self._steps[: before.size].reshape(before.shape)
+
+        def average(out: Real) -> None:
+            np.matmul(blocks, weights, out=sums)
+            np.add(front, back, out=out)
+            # No step at the window's own edges, since the magnitude is symmetric about them.
+            np.subtract(after, before, out=steps)
+            out[..., :-1] += steps
+            out[..., 1:] -= steps
+
+        return average
+
 
 def padded(n_rows: int) -> int:
-    """Rows to transform: two or three beyond a multiple of LANES are as quick as a full vector of them."""
-    return n_rows if n_rows % LANES < 2 else -(-n_rows // LANES) * LANES
+    """Rows to transform: two or three beyond a vector of four are as quick as four."""
+    return n_rows if n_rows % 4 < 2 else -(-n_rows // 4) * 4
 
 
 def divisors(number: int) -> list[int]:
@@ -247,8 +265,9 @@ class BandScalogram:
         behind = max(strip.start + strip.filters.shape[1] for strip in strips)
         self._n_bins = self._front + max(self.plan.window, behind)
         self._strips = [replace(strip, start=strip.start + self._front) for strip in strips]
-        self._spectrum: Real = np.zeros((0, self._n_bins), dtype)
+        self._cosines, self._spectrum = self._room(0)
         self._pieces: list[Piece] = []
+        self._n_windows = 0
         most = max(padded(len(strip.filters)) * self.plan.length(strip.group) for strip in strips)
         n_points = max(most, PIECE + LANES * max(self.plan.length(group) for group in self.plan.groups))
         self._benches = [Bench(self.plan, transforms, dtype, n_points) for _ in range(n_threads)]
@@ -257,13 +276,20 @@ class BandScalogram:
     def __call__(self, windows: NDArray[np.floating]) -> NDArray[np.float32]:
         """Transform windows; see the protocol."""
         checked = check_windows(windows, self.plan.window).astype(self._dtype, order="C", copy=False)
-        out = np.empty((len(windows), self.plan.n_scales, self.plan.n_columns), self._dtype)
-        if len(windows) != len(self._spectrum):
-            self._spectrum = np.zeros((len(windows), self._n_bins), self._dtype)
-            self._pieces = cut_pieces(self.plan, self._strips, len(windows))
-        if not len(windows):
+        n_windows = len(windows)
+        out = np.empty((n_windows, self.plan.n_scales, self.plan.n_columns), self._dtype)
+        if not n_windows:
             return out
-        self._transforms.cosine(checked, self._spectrum[:, self._front : self._front + self.plan.window])
+        if n_windows > len(self._spectrum):
+            self._cosines, self._spectrum = self._room(n_windows)
+            for bench in self._benches:
+                bench.forget()
+        if n_windows != self._n_windows:
+            self._n_windows, self._pieces = n_windows, cut_pieces(self.plan, self._strips, n_windows)
+        self._transforms.cosine(checked, self._cosines[:n_windows])
+        bins = self._spectrum.view(np.result_type(self._dtype, np.complex64))
+        inside = bins[:n_windows, self._front : self._front + self.plan.window]
+        np.multiply(self._cosines[:n_windows], 1 + 1j, out=inside)
         if self._others is None:
             self._work(self._benches[0], self._pieces, out)
         else:
@@ -273,6 +299,12 @@ class BandScalogram:
             for helper in helpers:
                 helper.result()
         return out
+
+    def _room(self, n_windows: int) -> tuple[Real, Real]:
+        """Room for the DCT of windows, and for the same with every bin twice and zeros around."""
+        return np.zeros((n_windows, self.plan.window), self._dtype), np.zeros(
+            (n_windows, 2 * self._n_bins), self._dtype
+        )
 
     def _work(self, bench: Bench, pieces: Iterable[Piece], out: Real) -> None:
         for piece in pieces:

@@ -99,7 +99,7 @@ class CupyScalogram:
                     self._runs[n] = Run(self._tables, self._front_end, self._kernels, n)
                     self._runs[n].capture(self._stream)
                 except cupy.cuda.memory.OutOfMemoryError as error:
-                    wanted = 8 * n * (self._tables.n_bands + self._tables.n_waves) // 1_000_000
+                    wanted = 8 * n * self._tables.n_waves // 1_000_000
                     raise ParameterError(f"{n} windows at once need about {wanted} MB on the GPU: {error}") from error
             run = self._runs[n]
             self._stream.synchronize()  # the pinned copy of the call before may still be under way
@@ -167,7 +167,6 @@ class Run:
         self._ordered, self._spectrum = (cupy.empty((n, window), np.float32) for _ in range(2))
         self._samples = cupy.empty((n, window), np.float32) if samples is None else samples
         self._wave = cupy.empty((n, window // 2 + 1), np.complex64)
-        self._bands = cupy.empty(n * tables.n_bands, np.float32)
         self._waves = cupy.empty(n * tables.n_waves, np.complex64)
         self._extremes = cupy.empty((n, 2), np.int32)
         self.magnitudes = cupy.empty((n, n_scales, n_columns), np.float32)
@@ -175,7 +174,7 @@ class Run:
         self.pictures = cupy.empty((n, 3 if paint["coloured"] else 1, n_rows, n_columns), dtype)
         self._whole = cufft.Plan1d(window, cufft.CUFFT_R2C, n)
         self._groups = [
-            (cufft.Plan1d(int(row["length"]), cufft.CUFFT_R2C, n * int(row["group_rows"])), row)
+            (cufft.Plan1d(int(row["length"]), cufft.CUFFT_C2C, n * int(row["group_rows"])), row)
             for number, row in enumerate(tables.scales)
             if row["group_first"] == number
         ]
@@ -211,7 +210,7 @@ class Run:
         self._whole.fft(self._ordered, self._wave, cufft.CUFFT_FORWARD)
         self._start("rotate", (blocks, n), self._wave, self._turns, window, self._spectrum)
         grid = (-(-self._longest // THREADS), self._n_scales, n)
-        self._start("bands", grid, self._scales, self._spectrum, self._bank, window, self._bands)
+        self._start("bands", grid, self._scales, self._spectrum, self._bank, window, self._waves)
         self._transform(stream)
         self._start("means", (8, self._n_scales, n), self._scales, self._waves, n_scales, n_columns, self.magnitudes)
         self._start("extremes", (min(cells, 32), n), self.magnitudes, self._paint, self._extremes)
@@ -225,11 +224,10 @@ class Run:
         for number, (plan, row) in enumerate(self._groups):
             side = self._sides[number % len(self._sides)]
             length, n_rows = int(row["length"]), self._n * int(row["group_rows"])
-            first_band, first_wave = self._n * int(row["band_at"]), self._n * int(row["wave_at"])
+            first = self._n * int(row["wave_at"])
             with side:
                 side.wait_event(begun)
-                bands = self._bands[first_band : first_band + n_rows * length]
-                waves = self._waves[first_wave : first_wave + n_rows * (length // 2 + 1)]
-                plan.fft(bands, waves, cufft.CUFFT_FORWARD)
+                waves = self._waves[first : first + n_rows * length]
+                plan.fft(waves, waves, cufft.CUFFT_FORWARD)
         for side in self._sides:
             stream.wait_event(side.record())

@@ -23,9 +23,9 @@ class DuccTransforms:
         """Unnormalised DCT-II of each row."""
         ducc0.fft.dct(windows, type=2, axes=[1], out=out)
 
-    def bind(self, points: NDArray[Any], waves: NDArray[Any]) -> Callable[[], NDArray[Any]]:
-        """A call that gives the real FFT of ``points`` in ``waves``."""
-        return partial(ducc0.fft.r2c, points, axes=[1], out=waves)
+    def bind(self, waves: NDArray[Any]) -> Callable[[], NDArray[Any]]:
+        """A call that computes the FFT of ``waves`` in place."""
+        return partial(ducc0.fft.c2c, waves, axes=[1], out=waves)
 
 
 class DuccScalogram(BandScalogram):

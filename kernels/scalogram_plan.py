@@ -1,9 +1,10 @@
 """The plan of a band-limited scalogram: for every scale its band of the spectrum and the grid it is evaluated on.
 
 Every back end follows one plan, so that all of them compute the same numbers. A scale's filter covers a short band of
-the window's DCT-II; ``2 * n_columns * points`` grid points, of which a real FFT gives the half that lies in the
-window, put ``points`` of them into each column, exactly on its edges. Scales that are neighbours share a grid where
-one FFT length for all of them is cheaper.
+the window's DCT-II; a grid of ``points`` points in each column, the first half a step behind its edge, covers the
+window. On that grid the window's mirror image holds the same magnitudes between the points of the window, so that a
+complex FFT of ``n_columns * points``, every other point of both together, gives them all. Scales that are neighbours
+share a grid where one FFT length for all of them is cheaper.
 """
 
 from __future__ import annotations
@@ -20,20 +21,26 @@ from mird.kernels.morse import Morse
 TOLERANCE = 1e-4
 """Filters are cut where they fall below this share of their peak; at 1e-3 cells 60 dB down would move by up to 6 dB."""
 
-OVERSAMPLING = 1.35
-"""Points of a grid for each bin of its band, at least: magnitudes have more bandwidth than coefficients."""
+ENOUGH_POINTS = 2.1
+"""Points per column that a band one cycle wide in a column needs for the mean over the cusps of its magnitude."""
 
-ENOUGH_POINTS = 8
-"""Points per column that are enough for the magnitude's cusps at its zeros; wide bands need more, narrow ones less."""
+SHARING = 0.84
+"""Power of the cycles that the points grow with: in a wider band each column has more cusps, whose errors cancel."""
+
+OVERSAMPLING = 1.03
+"""Points of a grid, mirror image included, for each bin of its band, at the very least: nothing may fold over."""
 
 LEAST_POINTS = 4
-"""Points per column at least, and for each cycle of a band's width in a column until there are enough."""
+"""Points per column at least."""
 
-LANES = 4
-"""Transforms of one length that the common FFT libraries carry side by side in one vector register."""
+LANES = 8
+"""Transforms of one length that the FFT libraries do best with; a long one fills the cache with half as many."""
+
+LONG = 10_000
+"""Length of a long transform."""
 
 END_CORRECTION = 1.0 / 24.0
-"""Euler and Maclaurin's first end correction h^2 / 12 f', with f' as a central difference over 2 h."""
+"""The midpoint rule's first end correction, h^2 / 24 f', with h f' as the difference across a column's edge."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Group:
     Attributes
     ----------
     rows : (first, last + 1) of the scales, highest frequency first
-    points : grid points per column
+    points : grid points per column, even
     starts : first spectrum bin of each scale
     filters : per scale, its filter over the bins it covers, NDArray[float64], range [0, 1 / window]
     """
@@ -75,12 +82,12 @@ class Plan:
     groups: tuple[Group, ...]
 
     def length(self, group: Group) -> int:
-        """FFT length of a group: the grid over the window and its mirror image."""
-        return 2 * self.n_columns * group.points
+        """FFT length of a group, complex: every other point of the grid over the window and its mirror image."""
+        return self.n_columns * group.points
 
     @property
     def n_points(self) -> int:
-        """Real FFT points of one window, all scales together."""
+        """Complex FFT points of one window, all scales together."""
         return sum(len(group.starts) * self.length(group) for group in self.groups)
 
 
@@ -111,10 +118,11 @@ def make_plan(front_end: FrontEnd, first_row: int = 0) -> Plan:
     low, high = (morse.edge(TOLERANCE, upper=upper) * window / np.pi for upper in (False, True))
     firsts = np.ceil(low / scales).astype(int)
     lasts = np.minimum(window, np.floor(high / scales).astype(int) + 1)
-    cycles = (lasts - firsts) / (2 * n_columns)
-    needed = np.maximum(OVERSAMPLING * cycles, np.clip(LEAST_POINTS * cycles, LEAST_POINTS, ENOUGH_POINTS))
+    # A band that ends at the window's last bin needs the grid of a whole one.
+    enough = ENOUGH_POINTS * ((high - low) / scales / (2 * n_columns)) ** SHARING
+    needed = np.maximum(np.maximum(enough, LEAST_POINTS), OVERSAMPLING * (lasts - firsts) / (2 * n_columns))
     groups = []
-    for first, last, points in group_rows(needed, 2 * n_columns):
+    for first, last, points in group_rows(needed, n_columns):
         filters = [
             morse.response(np.arange(firsts[row], lasts[row]) * (np.pi / window * scales[row])) / (2 * window)
             for row in range(first, last)
@@ -122,6 +130,12 @@ def make_plan(front_end: FrontEnd, first_row: int = 0) -> Plan:
         groups.append(Group((first, last), points, tuple(firsts[first:last].tolist()), tuple(filters)))
     frequencies_hz = morse.frequencies_hz(scales, front_end.rate_hz)
     return Plan(window, n_columns, len(scales), frequencies_hz, tuple(groups))
+
+
+def half_step(n_bins: int, length: int) -> NDArray[np.complex128]:
+    """Factors for the bins of a band that move the grid of an FFT of ``length`` by half a step."""
+    turns: NDArray[np.complex128] = np.exp(-0.5j * np.pi / length * np.arange(n_bins))
+    return turns
 
 
 def group_rows(needed: NDArray[np.float64], length_per_point: int) -> list[tuple[int, int, int]]:
@@ -138,7 +152,7 @@ def group_rows(needed: NDArray[np.float64], length_per_point: int) -> list[tuple
     -------
     list of (first row, last row + 1, points per column)
     """
-    allowed = smooth_numbers(int(2 * needed.max()) + LEAST_POINTS)
+    allowed = 2 * smooth_numbers(int(needed.max()) + LEAST_POINTS)
     best = [0.0] + [np.inf] * len(needed)
     cut = [(0, 0)] * (len(needed) + 1)
     for first in range(len(needed)):
@@ -158,15 +172,14 @@ def group_rows(needed: NDArray[np.float64], length_per_point: int) -> list[tuple
 
 
 def _cost(n_rows: int, length: int) -> float:
-    """Relative time of ``n_rows`` real FFTs: rows beyond a multiple of LANES go singly or in a padded vector."""
-    vectors, rest = divmod(n_rows, LANES)
-    lanes = LANES * vectors + min(rest * 2.7, LANES)
-    return lanes * length * (1.0 if length < 20_000 else 1.25) + 8_000
+    """Relative time of ``n_rows`` FFTs, in points."""
+    at_once, each = (LANES, 1.0) if length < LONG else (LANES // 2, 1.15)
+    return -(-n_rows // at_once) * at_once * length * each + 6_000
 
 
 def smooth_numbers(largest: int) -> NDArray[np.int64]:
-    """Numbers from LEAST_POINTS to at least ``largest`` without prime factors above 5, ascending."""
+    """Numbers from half of LEAST_POINTS to at least ``largest`` without prime factors above 5, ascending."""
     twos, threes, fives = np.meshgrid(*(base ** np.arange(n) for base, n in ((2, 22), (3, 12), (5, 8))))
     numbers = np.unique(twos * threes * fives)
     end = int(np.searchsorted(numbers, largest)) + 1
-    return numbers[np.searchsorted(numbers, LEAST_POINTS) : end]
+    return numbers[np.searchsorted(numbers, LEAST_POINTS // 2) : end]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,9 @@ class ScipyTransforms:
         """Unnormalised DCT-II of each row."""
         out[...] = scipy.fft.dct(windows, type=2, axis=-1)
 
-    def bind(self, points: NDArray[Any], waves: NDArray[Any]) -> Callable[[], NDArray[Any]]:  # noqa: ARG002
-        """A call that gives the real FFT of ``points`` in a new array: SciPy takes none to write to."""
-        return lambda: scipy.fft.rfft(points, axis=-1)
+    def bind(self, waves: NDArray[Any]) -> Callable[[], NDArray[Any]]:
+        """A call that gives the FFT of ``waves``, which SciPy is free to compute in place."""
+        return partial(scipy.fft.fft, waves, axis=-1, overwrite_x=True)
 
 
 class ScipyScalogram(BandScalogram):

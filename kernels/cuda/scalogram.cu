@@ -21,21 +21,19 @@ typedef struct {
 #endif
 
 #define LANES_PER_COLUMN 8
-#define TILE_POINTS 4096
 #define N_COLOURS 256
 #define TINY 1e-12f
 
-/* One scale of the plan. The group's bands of all windows lie together: window-major, then row. */
+/* One scale of the plan. The group's waves of all windows lie together: window-major, then row. */
 typedef struct {
     int start;          /* first bin of the filter */
     int count;          /* bins of the filter */
     int length;         /* FFT length of the group */
-    int points;         /* grid points per column */
+    int points;         /* grid points per column, even */
     int group_first;    /* first row of the group */
     int group_rows;     /* rows of the group */
     int filter_at;      /* where the filter begins in the bank */
     int padding;
-    long long band_at;  /* reals before the group's bands, for one window */
     long long wave_at;  /* complex numbers before the group's waves, for one window */
 } Scale;
 
@@ -61,32 +59,36 @@ FUNCTION float rotated(const float2 *wave, const float2 *turns, int n, int k) {
     return wave[n - k].x * turns[k].x - wave[n - k].y * turns[k].y;
 }
 
-FUNCTION float band(const Scale *scale, const float *spectrum, const float *bank, int m) {
-    return m < scale->count ? spectrum[scale->start + m] * bank[scale->filter_at + m] : 0.0f;
+/* What the FFT takes at m: the band times the filter, folded onto the FFT's length. */
+FUNCTION float2 band(const Scale *scale, const float *spectrum, const float2 *bank, int m) {
+    float2 sum = {0.0f, 0.0f};
+    for (; m < scale->count; m += scale->length) {
+        float bin = spectrum[scale->start + m];
+        sum.x += bin * bank[scale->filter_at + m].x;
+        sum.y += bin * bank[scale->filter_at + m].y;
+    }
+    return sum;
 }
 
-/* Magnitude at a grid point, which may lie a step outside the window: there it is mirrored. */
-FUNCTION float magnitude(const float2 *wave, int half, int point) {
-    int inside = point < 0 ? -point : point > half ? 2 * half - point : point;
-    float re = wave[inside].x, im = wave[inside].y;
-    return sqrtf(re * re + im * im);
+FUNCTION float magnitude(float2 wave) { return sqrtf(wave.x * wave.x + wave.y * wave.y); }
+
+/* The step of the magnitude across a column's first edge; at the window's own edges it is symmetric. */
+FUNCTION float step_at(const float2 *wave, int points, int n_columns, int column) {
+    if (column == 0 || column == n_columns)
+        return 0.0f;
+    int half = points / 2;
+    return magnitude(wave[column * half]) - magnitude(wave[(2 * n_columns - column) * half]);
 }
 
-/* Trapezoid over a column with one end correction; point 0 is the one before the column's first edge. */
-FUNCTION float weight(int point, int points) {
-    const float correction = 1.0f / 24.0f;
-    if (point == 0 || point == points + 2)
-        return -correction;
-    if (point == 1 || point == points + 1)
-        return 0.5f;
-    return point == 2 || point == points ? 1.0f + correction : 1.0f;
-}
-
-/* One lane's share of a column's mean; sizes begins at the point before the column's first edge. */
-FUNCTION float partial_mean(const float *sizes, int points, int lane) {
+/* One lane's share of a column's mean by the midpoint rule with an end correction: half of the column's points lie in its
+ * own block of the waves, the others in that of its mirror image. */
+FUNCTION float partial_mean(const float2 *wave, int points, int n_columns, int column, int lane) {
+    int half = points / 2, own = column * half, mirrored = (2 * n_columns - 1 - column) * half - half;
     float sum = 0.0f;
-    for (int point = lane; point < points + 3; point += LANES_PER_COLUMN)
-        sum += weight(point, points) * sizes[point];
+    if (lane == 0)
+        sum = (step_at(wave, points, n_columns, column + 1) - step_at(wave, points, n_columns, column)) / 24.0f;
+    for (int point = lane; point < points; point += LANES_PER_COLUMN)
+        sum += magnitude(wave[(point < half ? own : mirrored) + point]);
     return sum / (float)points;
 }
 
@@ -152,36 +154,26 @@ extern "C" __global__ void rotate(const float2 *waves, const float2 *turns, int 
         spectrum[(long long)window * n + k] = rotated(waves + (long long)window * (n / 2 + 1), turns, n, k);
 }
 
-extern "C" __global__ void bands(const Scale *scales, const float *spectrum, const float *bank, int n, float *out) {
+extern "C" __global__ void bands(const Scale *scales, const float *spectrum, const float2 *bank, int n, float2 *out) {
     const Scale scale = scales[blockIdx.y];
     int m = blockIdx.x * blockDim.x + threadIdx.x, window = blockIdx.z;
     if (m < scale.length)
-        out[first_of(&scale, scale.band_at, blockIdx.y, gridDim.z, window, scale.length) + m] =
+        out[first_of(&scale, scale.wave_at, blockIdx.y, gridDim.z, window, scale.length) + m] =
             band(&scale, spectrum + (long long)window * n, bank, m);
 }
 
 extern "C" __global__ void means(const Scale *scales, const float2 *waves, int n_scales, int n_columns, float *out) {
-    __shared__ float sizes[TILE_POINTS + 3];
     const Scale scale = scales[blockIdx.y];
-    int row = blockIdx.y, window = blockIdx.z, points = scale.points, half = scale.length / 2;
-    int wide = TILE_POINTS / points > 0 ? TILE_POINTS / points : 1;
-    const float2 *wave = waves + first_of(&scale, scale.wave_at, row, gridDim.z, window, half + 1);
-    /* Tiles of whole columns; a long row has many, and a short one leaves blocks without any. */
+    int row = blockIdx.y, window = blockIdx.z, wide = blockDim.x / LANES_PER_COLUMN;
+    const float2 *wave = waves + first_of(&scale, scale.wave_at, row, gridDim.z, window, scale.length);
+    int lane = threadIdx.x % LANES_PER_COLUMN;
     for (int first = blockIdx.x * wide; first < n_columns; first += gridDim.x * wide) {
-        int n = min(wide, n_columns - first);
-        for (int i = threadIdx.x; i < n * points + 3; i += blockDim.x)
-            sizes[i] = magnitude(wave, half, first * points - 1 + i);
-        __syncthreads();
-        int lane = threadIdx.x % LANES_PER_COLUMN;
-        for (int base = 0; base < n; base += blockDim.x / LANES_PER_COLUMN) {
-            int column = base + threadIdx.x / LANES_PER_COLUMN;
-            float sum = column < n ? partial_mean(sizes + column * points, points, lane) : 0.0f;
-            for (int step = LANES_PER_COLUMN / 2; step; step /= 2)
-                sum += __shfl_down_sync(0xffffffffu, sum, step, LANES_PER_COLUMN);
-            if (lane == 0 && column < n)
-                out[((long long)window * n_scales + row) * n_columns + first + column] = fmaxf(sum, 0.0f);
-        }
-        __syncthreads();
+        int column = first + threadIdx.x / LANES_PER_COLUMN;
+        float sum = column < n_columns ? partial_mean(wave, scale.points, n_columns, column, lane) : 0.0f;
+        for (int step = LANES_PER_COLUMN / 2; step; step /= 2)
+            sum += __shfl_down_sync(0xffffffffu, sum, step, LANES_PER_COLUMN);
+        if (lane == 0 && column < n_columns)
+            out[((long long)window * n_scales + row) * n_columns + column] = fmaxf(sum, 0.0f);
     }
 }
 

@@ -98,7 +98,7 @@ def librosa_run(_hertz: Any, _n_threads: int) -> Run:
     import librosa
     import numpy as np
 
-    options = {"sr": RATE_HZ, "hop_length": 256, "fmin": 27.5, "n_bins": 114, "bins_per_octave": 12}
+    options: dict[str, Any] = {"sr": RATE_HZ, "hop_length": 256, "fmin": 27.5, "n_bins": 114, "bins_per_octave": 12}
     return lambda samples: np.abs(librosa.vqt(samples, **options))
 
 

@@ -14,30 +14,26 @@ void host_rotate(const float2 *waves, const float2 *turns, int n_windows, int n,
             spectrum[(long long)window * n + k] = rotated(waves + (long long)window * (n / 2 + 1), turns, n, k);
 }
 
-void host_bands(const Scale *scales, int n_scales, const float *spectrum, const float *bank, int n_windows, int n,
-                float *out) {
+void host_bands(const Scale *scales, int n_scales, const float *spectrum, const float2 *bank, int n_windows, int n,
+                float2 *out) {
     for (int window = 0; window < n_windows; window++)
         for (int row = 0; row < n_scales; row++) {
             const Scale *scale = scales + row;
-            float *to = out + first_of(scale, scale->band_at, row, n_windows, window, scale->length);
+            float2 *to = out + first_of(scale, scale->wave_at, row, n_windows, window, scale->length);
             for (int m = 0; m < scale->length; m++)
                 to[m] = band(scale, spectrum + (long long)window * n, bank, m);
         }
 }
 
-void host_means(const Scale *scales, int n_scales, const float2 *waves, int n_windows, int n_columns, float *sizes,
-                float *out) {
+void host_means(const Scale *scales, int n_scales, const float2 *waves, int n_windows, int n_columns, float *out) {
     for (int window = 0; window < n_windows; window++)
         for (int row = 0; row < n_scales; row++) {
             const Scale *scale = scales + row;
-            int half = scale->length / 2;
-            const float2 *wave = waves + first_of(scale, scale->wave_at, row, n_windows, window, half + 1);
-            for (int i = 0; i < half + 3; i++)
-                sizes[i] = magnitude(wave, half, i - 1);
+            const float2 *wave = waves + first_of(scale, scale->wave_at, row, n_windows, window, scale->length);
             for (int column = 0; column < n_columns; column++) {
                 float sum = 0.0f;
                 for (int lane = 0; lane < LANES_PER_COLUMN; lane++)
-                    sum += partial_mean(sizes + column * scale->points, scale->points, lane);
+                    sum += partial_mean(wave, scale->points, n_columns, column, lane);
                 out[((long long)window * n_scales + row) * n_columns + column] = fmaxf(sum, 0.0f);
             }
         }

@@ -141,7 +141,7 @@ def test_the_transforms_are_linear_before_the_magnitude(transforms: ScipyTransfo
     waves = []
     for samples, spectrum in zip((one, two, one - 2 * two), spectra, strict=True):
         transforms.cosine(samples, spectrum)
-        waves.append(transforms.bind(spectrum, np.empty((3, 501), complex))().copy())
+        waves.append(transforms.bind(spectrum * np.exp(0.1j * np.arange(1000)))())
     assert np.allclose(spectra[0] - 2 * spectra[1], spectra[2])
     assert np.allclose(waves[0] - 2 * waves[1], waves[2])
 
@@ -291,11 +291,12 @@ def test_groups_cover_all_rows_and_satisfy_each(needed: list[float], length: int
     assert [row for first, last, _ in groups for row in range(first, last)] == list(range(len(needed)))
     for first, last, points in groups:
         assert points >= max(needed[first:last])
-        assert points in smooth_numbers(points)
+        assert points % 2 == 0
+        assert points // 2 in smooth_numbers(points)
 
 
 def test_the_plan_is_much_smaller_than_the_full_transform() -> None:
-    assert make_plan(WHOLE).n_points < 151 * 2 * 44_100 / 9
+    assert make_plan(WHOLE).n_points < 151 * 2 * 44_100 / 22
 
 
 def test_a_band_scalogram_reports_its_library() -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mird.kernels.errors import ParameterError
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.image import parula, picture
 from mird.kernels.scalogram import open_scalogram
@@ -23,6 +22,7 @@ FRONT_ENDS = {
     "default": FrontEnd(),
     "paper": FrontEnd.paper(),
     "odd": FrontEnd(window=4_411, n_scales=50, n_columns=21, n_rows=70, magnitude="linear"),
+    "one column": FrontEnd(window=20_000, n_scales=60, n_columns=1),
     "few rows": FrontEnd(window=9_000, n_scales=0, n_columns=30, n_rows=24, range_db=60.0, colour="parula"),
 }
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
@@ -92,18 +92,15 @@ def on_host(
     host.host_order(pointer(windows), n, window, pointer(ordered))
     wave = np.fft.rfft(ordered).astype(np.complex64)
     host.host_rotate(pointer(wave), pointer(tables.turns), n, window, pointer(spectrum))
-    bands = np.full(n * tables.n_bands, np.nan, np.float32)
-    scales, bank = pointer(tables.scales), pointer(tables.bank)
-    host.host_bands(scales, plan.n_scales, pointer(spectrum), bank, n, window, pointer(bands))
     waves = np.full(n * tables.n_waves, np.nan, np.complex64)
+    scales, bank = pointer(tables.scales), pointer(tables.bank)
+    host.host_bands(scales, plan.n_scales, pointer(spectrum), bank, n, window, pointer(waves))
     for row in tables.scales[np.unique(tables.scales["group_first"])]:
-        length, n_rows = int(row["length"]), n * int(row["group_rows"])
-        band, into = (int(n * row[name]) for name in ("band_at", "wave_at"))
-        group = bands[band : band + n_rows * length].reshape(n_rows, length)
-        waves[into : into + n_rows * (length // 2 + 1)] = np.fft.rfft(group).astype(np.complex64).ravel()
+        length, n_rows, first = int(row["length"]), n * int(row["group_rows"]), n * int(row["wave_at"])
+        group = waves[first : first + n_rows * length].reshape(n_rows, length)
+        group[...] = np.fft.fft(group)
     magnitudes = np.full((n, plan.n_scales, plan.n_columns), np.nan, np.float32)
-    sizes = np.empty(int(tables.scales["length"].max()) // 2 + 3, np.float32)
-    host.host_means(scales, plan.n_scales, pointer(waves), n, plan.n_columns, pointer(sizes), pointer(magnitudes))
+    host.host_means(scales, plan.n_scales, pointer(waves), n, plan.n_columns, pointer(magnitudes))
     shape = (n, 3 if front_end.colour == "parula" else 1, int(tables.paint["n_rows"]), plan.n_columns)
     pictures = np.full(shape, np.nan, np.float32)
     colours = parula()
@@ -150,15 +147,9 @@ def test_float16_is_rounded_as_numpy_rounds(host: ctypes.CDLL) -> None:
 
 
 def test_the_tables_have_the_sources_layout() -> None:
-    assert SCALE.itemsize == 48
+    assert SCALE.itemsize == 40
     assert PAINT.itemsize == 24
     assert not any(dtype.isalignedstruct and dtype.hasobject for dtype in (SCALE, PAINT))
-
-
-def test_too_few_columns_for_a_tile_are_named() -> None:
-    front_end = FrontEnd(n_columns=1)
-    with pytest.raises(ParameterError, match="n_columns=1"):
-        make_tables(make_plan(front_end), front_end)
 
 
 @pytest.mark.gpu
