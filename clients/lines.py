@@ -11,6 +11,11 @@ def json_line(message: Message) -> str:
     return json.dumps(to_map(message), ensure_ascii=False, allow_nan=False)
 
 
+def audacity_line(start_s: float, end_s: float, label: str) -> str:
+    """One label of a track in Audacity's text form; times in seconds."""
+    return f"{start_s:.3f}\t{end_s:.3f}\t{label}"
+
+
 def line_of(message: Message) -> str:
     """The message as one line for people, with the local time at which it happened."""
     where = f"{message.source} {message.channel}" if message.channel else message.source

@@ -26,6 +26,7 @@ COMMANDS = {
     "osc": "send what a running daemon publishes as OSC, and take control messages",
     "midi": "play a MIDI note while an instrument is heard",
     "mqtt": "tell an MQTT broker, and Home Assistant, what a running daemon hears",
+    "record": "write a running show down: JSON lines, Audacity's labels, a set list",
     "tag": "name the instruments in recordings",
     "status": "say what a running daemon is doing",
     "calibrate": "set a running daemon's silence gates from room tone",

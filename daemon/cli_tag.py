@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tag each file; an unreadable one is reported, the others are tagged, and its exit status is the command's."""
+    from mird.clients.lines import audacity_line
     from mird.daemon.assembly import open_engine, open_store, source_spec
     from mird.daemon.errors import SourceError
     from mird.daemon.messages import Event, Frame, to_map
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
                 if args.csv:
                     table.writerow((name, message.channel, f"{start_s:.3f}", f"{end_s:.3f}", label, f"{score:.3f}"))
                 elif args.audacity:
-                    print(f"{start_s:.3f}\t{end_s:.3f}\t{label}")
+                    print(audacity_line(start_s, end_s, label))
                 else:
                     where = Path(name).name if len(args.files) > 1 else ""
                     print(

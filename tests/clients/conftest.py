@@ -151,6 +151,11 @@ class Bridge:
         wait_until(lambda: text in self.log or self.process.poll() is not None, f"{text!r} in {self.log!r}")
         assert text in self.log
 
+    def wait_until(self, true: Callable[[], bool]) -> None:
+        """Wait for something that it does."""
+        wait_until(lambda: true() or self.process.poll() is not None, self.log)
+        assert true(), self.log
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """Tell it to end. Returns its exit status."""
         self.process.send_signal(number)
