@@ -33,6 +33,7 @@ COMMANDS = {
     "reload": "make a running daemon read its settings anew",
     "stop": "end a running daemon",
     "devices": "list the sound inputs of this machine",
+    "doctor": "say what is wrong on this machine, and what to do",
     "config": "show the settings in force and where each came from",
     "install-service": "run under systemd, from boot or login on; --remove undoes it",
     "evaluate": "measure an encoder on labelled recordings",

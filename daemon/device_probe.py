@@ -1,4 +1,7 @@
-"""Print the inputs that PortAudio finds, as one line of JSON: run by `mird.daemon.devices`, in a process of its own."""
+"""Print the inputs that PortAudio finds, as one line of JSON: run by `mird.daemon.devices`, in a process of its own.
+
+With the argument ``host-apis`` it prints what PortAudio was built with instead.
+"""
 
 import json
 import sys
@@ -30,5 +33,15 @@ def inputs() -> list[dict[str, object]]:
         audio.terminate()
 
 
+def host_apis() -> dict[str, object]:
+    """PortAudio's version, and how many devices each host API has, by its name."""
+    audio = pyaudio.PyAudio()
+    try:
+        found = [audio.get_host_api_info_by_index(index) for index in range(audio.get_host_api_count())]
+        return {"version": pyaudio.get_portaudio_version_text(), **{api["name"]: api["deviceCount"] for api in found}}
+    finally:
+        audio.terminate()
+
+
 if __name__ == "__main__":
-    sys.stdout.write("\n" + json.dumps(inputs()) + "\n")
+    sys.stdout.write("\n" + json.dumps(host_apis() if sys.argv[1:] == ["host-apis"] else inputs()) + "\n")

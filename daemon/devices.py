@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from mird.daemon.errors import MirdError
 
@@ -73,8 +73,24 @@ def list_inputs(timeout_s: float = _TIMEOUT_S) -> list[Device]:
     DeviceListError
         If there is no answer in time, or PortAudio cannot be used at all.
     """
+    return [Device(**fields) for fields in _probed(timeout_s)]
+
+
+def list_host_apis(timeout_s: float = _TIMEOUT_S) -> tuple[str, dict[str, int]]:
+    """PortAudio's version, and how many devices each of the host APIs that it was built with has.
+
+    Raises
+    ------
+    DeviceListError
+        As :func:`list_inputs`.
+    """
+    found = _probed(timeout_s, "host-apis")
+    return found.pop("version"), found
+
+
+def _probed(timeout_s: float, *what: str) -> Any:
     # JACK_NO_START_SERVER: looking for devices must not start a sound server, which would hold the card from then on.
-    command = [sys.executable, "-m", "mird.daemon.device_probe"]
+    command = [sys.executable, "-m", "mird.daemon.device_probe", *what]
     try:
         probe = subprocess.run(
             command,
@@ -96,7 +112,7 @@ def list_inputs(timeout_s: float = _TIMEOUT_S) -> list[Device]:
         raise DeviceListError(
             f"the audio inputs cannot be listed (exit status {probe.returncode}: {last}); is PortAudio installed?"
         )
-    return [Device(**fields) for fields in json.loads(probe.stdout.decode().strip().rpartition("\n")[2])]
+    return json.loads(probe.stdout.decode().strip().rpartition("\n")[2])
 
 
 def find_input(devices: list[Device], pattern: str) -> Device | None:
