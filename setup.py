@@ -55,6 +55,7 @@ EXTRAS = {
     "osc": ["python-osc>=1.9"],
     "midi": ["python-rtmidi>=1.5.8"],
     "mqtt": ["paho-mqtt>=2.1"],
+    "watch": ["textual>=1.0"],
     "web": ["starlette>=0.40", "uvicorn>=0.35", "websockets>=13"],
     # The pictures of an evaluation's report.
     "report": ["matplotlib>=3.8", "scikit-learn>=1.4"],
@@ -90,12 +91,13 @@ EXTRAS = {
         "setuptools>=77",
         "starlette>=0.40",
         "tensorrt-rtx>=1.7",
+        "textual>=1.0",
         "uvicorn>=0.35",
         "websockets>=13",
     ],
 }
 
-EXTRAS["live"] = [each for bridge in ("osc", "midi", "mqtt", "web") for each in EXTRAS[bridge]]
+EXTRAS["live"] = [each for bridge in ("osc", "midi", "mqtt", "watch", "web") for each in EXTRAS[bridge]]
 
 setup(
     name="mird",
