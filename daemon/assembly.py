@@ -6,7 +6,14 @@ from pathlib import Path
 
 from mird.daemon.capture import SourceSpec, parse_source
 from mird.daemon.clip_store import ClipStore
-from mird.daemon.paths import control_endpoint, make_runtime_folder, reached_control_endpoint, shipped, support_file
+from mird.daemon.paths import (
+    control_endpoint,
+    engine_cache,
+    make_runtime_folder,
+    reached_control_endpoint,
+    shipped,
+    support_file,
+)
 from mird.daemon.settings import Settings
 from mird.daemon.source import topic_name
 from mird.daemon.support_store import SupportStore
@@ -23,8 +30,15 @@ def engine_file(settings: Settings) -> Path:
     return Path(settings.engine).expanduser() if settings.engine else shipped(SHIPPED_ENGINE)
 
 
-def open_engine(settings: Settings) -> Encoder:
-    """The encoder that the settings name, or the shipped one, on the CPU; EngineError if it cannot be loaded."""
+def open_engine(settings: Settings, *, fastest: bool = False) -> Encoder:
+    """The encoder that the settings name, or the shipped one, on the CPU; EngineError if it cannot be loaded.
+
+    With ``fastest`` the engine that is the faster on this CPU is taken, if several are installed: that is measured.
+    """
+    if fastest:
+        from mird.kernels.encoder_choice import choose_encoder
+
+        return choose_encoder(engine_file(settings), engine_cache(), threads=settings.threads)
     return open_encoder(engine_file(settings), threads=settings.threads)
 
 

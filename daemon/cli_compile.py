@@ -68,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
             args.out or engine_cache(),
         )
         result = compile_engine(
-            request, _demonstration(path), lambda share, what: bar.update(task, completed=share, description=what)
+            request,
+            lambda: _demonstration(path),
+            lambda share, what: bar.update(task, completed=share, description=what),
         )
     if args.json:
         print(json.dumps(result, ensure_ascii=False))

@@ -37,13 +37,23 @@ def run(args: argparse.Namespace) -> int:
 
     from mird.clients.listen import form_for, kinds_for, listen
     from mird.clients.subscriber import Subscriber
-    from mird.daemon.assembly import control_address, open_clips, open_engine, open_store, source_spec, waiting_name
+    from mird.daemon.assembly import (
+        control_address,
+        engine_file,
+        open_clips,
+        open_engine,
+        open_store,
+        source_spec,
+        waiting_name,
+    )
     from mird.daemon.capture import open_capture
+    from mird.daemon.engine_opener import EngineOpener
     from mird.daemon.logs import log_to_stderr
     from mird.daemon.notify import Notifier
+    from mird.daemon.paths import engine_cache
     from mird.daemon.publisher import Publisher
     from mird.daemon.service import Daemon
-    from mird.kernels.recognizer import Recognizer
+    from mird.kernels.recognizer_switching import SwitchingRecognizer
 
     demonstrated: dict[str, Any] = {}
     if args.or_demo and "source" not in effective.origins:
@@ -64,13 +74,14 @@ def run(args: argparse.Namespace) -> int:
     spec = source_spec(settings)
     capture = open_capture(spec)
     with notifier.starting("loading the encoder"):
-        encoder = open_engine(settings)
+        encoder = open_engine(settings, fastest=True)
         store = open_store(settings, encoder)
-        recognizer = Recognizer(encoder)
+        recognizer = SwitchingRecognizer(encoder, wanted=settings.device == "cuda")
+    opener = EngineOpener(recognizer, settings, engine_file(settings), engine_cache())
     for label in settings.class_thresholds.keys() - set(store.snapshot.prototypes.names):
         logging.getLogger(__name__).warning("class_thresholds names %r, which is no class yet; see mird classes", label)
     clips = open_clips(settings)
-    with Publisher(settings.publish) as publisher:
+    with opener, Publisher(settings.publish) as publisher:
         daemon = Daemon(
             settings,
             capture,

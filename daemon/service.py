@@ -181,7 +181,7 @@ class Daemon:
         self._recognizer.embed(noise.astype(np.float32))
 
     def _process(self) -> None:
-        announced: tuple[CaptureStatus, bool, Snapshot] | None = None
+        announced: tuple[CaptureStatus, bool, str, Snapshot] | None = None
         heartbeat_s = 0.0
         pipeline: Pipeline | None = None
         stream: Stream | None = None
@@ -213,11 +213,9 @@ class Daemon:
                     pipeline = Pipeline(self._recognizer, stream, self._settings, self._heard)
             status = self._capture.status
             to_come = status.state is CaptureState.ENDED and pipeline is not None  # what is left in the ring
-            snapshot, degraded = self._store.snapshot, self._progress.degraded
-            if not to_come and (
-                announced is None or announced[:2] != (status, degraded) or announced[2] is not snapshot
-            ):
-                announced = (status, degraded, snapshot)
+            snapshot, shown = self._store.snapshot, (status, self._degraded, self._recognizer.name)
+            if not to_come and (announced is None or announced[:3] != shown or announced[3] is not snapshot):
+                announced = (*shown, snapshot)
                 self._announce(status, stream)
             if time.monotonic() - heartbeat_s >= HEARTBEAT_S:
                 heartbeat_s = time.monotonic()
@@ -302,7 +300,7 @@ class Daemon:
                 hop_s=self._settings.hop_ms / 1000,
                 window_s=self._recognizer.card.front_end.window_s,
                 counters=count(self._progress, status),
-                degraded=self._progress.degraded,
+                degraded=self._degraded,
             )
         )
 
@@ -317,9 +315,13 @@ class Daemon:
                 counters=count(self._progress, self._capture.status),
                 latency_p50_ms=None if p50_s is None else 1000 * p50_s,
                 latency_p99_ms=None if p99_s is None else 1000 * p99_s,
-                degraded=self._progress.degraded,
+                degraded=self._degraded,
             )
         )
+
+    @property
+    def _degraded(self) -> bool:
+        return self._progress.degraded or self._recognizer.degraded
 
     def _engine(self) -> str:
         return f"{self._recognizer.name}: {self._recognizer.card.name}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,16 @@ class CompileRequest:
     folder: Path
 
 
-def compile_engine(request: CompileRequest, pictures: NDArray[np.float32], progress: Progress) -> dict[str, Any]:
+def compile_engine(
+    request: CompileRequest, make_pictures: Callable[[], NDArray[np.float32]], progress: Progress
+) -> dict[str, Any]:
     """Compile an encoder and put the plan into the cache.
 
     Parameters
     ----------
     request : CompileRequest
-    pictures : NDArray[float32], shape (n, channels, rows, columns), range [0, 1]
-        Of real sound: what the errors are measured on.
+    make_pictures : callable
+        Gives pictures of real sound, shape (n, channels, rows, columns), range [0, 1]: what errors are measured on.
     progress : callable (share, what)
 
     Returns
@@ -83,12 +85,12 @@ def compile_engine(request: CompileRequest, pictures: NDArray[np.float32], progr
     if name is None:
         raise EngineError("neither tensorrt nor tensorrt_rtx is installed; pip install 'mird[tensorrt-rtx]'")
     library = load_library(name)
+    model = load_graph(request.model)
     here = _capability_here()
     capability = request.capability or here
     if capability is None:
         raise EngineError(f"{_why_no_gpu()}; name the GPU to compile for, such as --capability 8.9")
     key = PlanKey(name, str(library.__version__), capability, model_hash(request.model), request.precision)
-    model = load_graph(request.model)
     card = EncoderCard.from_metadata({each.key: each.value for each in model.metadata_props}, str(request.model))
     begun = time.monotonic()
     progress(0.0, "rewriting the network")
@@ -97,6 +99,7 @@ def compile_engine(request: CompileRequest, pictures: NDArray[np.float32], progr
     builder, network = parse(library, logger, graph)
     check_types(library, network, request.precision)
     progress(0.0, "measuring the network")
+    pictures = make_pictures()
     of_network, of_file = embed(graph, pictures), embed(model.SerializeToString(), pictures)
     measured: dict[str, Any] = {
         "name": card.name,

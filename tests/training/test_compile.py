@@ -47,7 +47,7 @@ def test_engine_is_compiled_and_found_again(
 ) -> None:
     progress: list[float] = []
     request = CompileRequest(SHIPPED, precision, "tensorrt_rtx", "8.9", tmp_path)
-    result = compile_engine(request, pictures, lambda share, _: progress.append(share))
+    result = compile_engine(request, lambda: pictures, lambda share, _: progress.append(share))
     key = PlanKey("tensorrt_rtx", library.__version__, "8.9", model_hash(SHIPPED), precision)
     plan = read_plan(tmp_path, key)
     assert len(plan.content) == result["plan_bytes"] > 1_000_000
@@ -105,7 +105,7 @@ def test_gpu_that_is_not_here(
 ) -> None:
     request = CompileRequest(SHIPPED, "float16", None, capability, tmp_path)
     with pytest.raises(EngineError, match=message):
-        compile_engine(request, pictures, lambda *_: None)
+        compile_engine(request, lambda: pictures, lambda *_: None)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,190 @@
+"""The thread that opens a GPU's engine beside the running daemon, and opens it again when it was lost.
+
+The CPU serves from the first hop on. Meanwhile, where there is a GPU, the best back end is opened, after an engine was
+compiled for it by a process of its own (``mird compile``): what takes a minute there disturbs nothing here. Where one
+is lost in the middle of a show the CPU goes on (:class:`mird.kernels.recognizer_switching.SwitchingRecognizer`), and
+this thread tries again, at longer and longer intervals.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from mird.daemon.settings import Settings
+from mird.kernels.back_ends import BackEnd, open_on_device, survey
+from mird.kernels.cuda_driver import LIBRARY
+from mird.kernels.errors import EngineError
+from mird.kernels.recognizer_device import DeviceRecognizer
+from mird.kernels.recognizer_switching import SwitchingRecognizer
+
+if TYPE_CHECKING:
+    from mird.kernels.encoder_graph import Precision
+
+WATCH_S: Final = 0.2
+"""Interval at which it is looked whether the engine still serves."""
+
+RETRY_S: Final = 5.0
+LONGEST_RETRY_S: Final = 300.0
+CLOSE_S: Final = 2.0
+
+COMPILE: Final = "import os, sys; os.nice(10); from mird.daemon.cli import main; sys.exit(main())"
+
+_log = logging.getLogger(__name__)
+
+
+class EngineOpener:
+    """See the module. A context of the main thread's.
+
+    Parameters
+    ----------
+    recognizer : SwitchingRecognizer
+        Gets what is opened.
+    settings : Settings
+        ``device`` and ``precision``.
+    path : Path
+        The encoder's file.
+    folder : Path
+        The plan cache.
+    driver : str
+        The library of NVIDIA's driver.
+    retry_s : float
+        First wait before a lost GPU is tried again; doubled each time.
+
+    Attributes
+    ----------
+    chain : tuple of BackEnd
+        What was found last, best first; written by the thread, read by any.
+    """
+
+    def __init__(
+        self,
+        recognizer: SwitchingRecognizer,
+        settings: Settings,
+        path: Path,
+        folder: Path,
+        driver: str = LIBRARY,
+        retry_s: float = RETRY_S,
+    ) -> None:
+        self._recognizer = recognizer
+        self._device, self._path, self._folder, self._driver = settings.device, path, folder, driver
+        self._precision: Precision = "float16" if settings.precision == "auto" else settings.precision
+        self._retry_s = retry_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mird-engine", daemon=True)
+        self.chain: tuple[BackEnd, ...] = ()
+
+    def __enter__(self) -> Self:
+        """Begin, unless the settings say that the CPU serves."""
+        if self._device != "cpu":
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and end a compilation that is under way; what is being opened is left to the process's end."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(CLOSE_S)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the thread still opens or watches an engine."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        wait_s, served = self._retry_s, False
+        while not self._stop.is_set():
+            if self._recognizer.on_device:
+                served = True
+                self._stop.wait(WATCH_S)
+                continue
+            if served:
+                served = False
+                _log.warning("%s; the CPU goes on, and the GPU is tried again", self._recognizer.fault)
+            elif self._open():
+                wait_s = self._retry_s
+                continue
+            elif not (self._recognizer.fault or self._device == "cuda" or any(map(_may_serve, self.chain))):
+                return  # there is none, there was none, and nobody asked for one
+            self._stop.wait(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_RETRY_S)
+
+    def _open(self) -> bool:
+        """Open the best back end that can be; says in the log why the better ones were not."""
+        self.chain = survey(
+            self._path, self._folder, device=self._device, precision=self._precision, driver=self._driver
+        )
+        level = logging.WARNING if self._device == "cuda" or self._recognizer.fault else logging.INFO
+        for back_end in self.chain:
+            if not back_end.on_device or self._stop.is_set():
+                break
+            reason = back_end.reason
+            if back_end.usable:
+                try:
+                    recognizer = self._opened(back_end)
+                except EngineError as error:
+                    reason = str(error)
+                else:
+                    self._recognizer.offer(recognizer)
+                    _log.info("%s serves, %s", back_end.name, self._precision)
+                    return True
+            _log.log(level, "%s does not serve: %s", back_end.name, reason)
+        return False
+
+    def _opened(self, back_end: BackEnd) -> DeviceRecognizer:
+        card, precision = self._recognizer.card, self._precision
+        if back_end.needs_compiling:
+            compile_beside(back_end.name, self._path, self._folder, precision, self._stop)
+        try:
+            return open_on_device(back_end, self._path, self._folder, card, precision=precision)
+        except EngineError as error:
+            if back_end.needs_compiling or "refuses the plan" not in str(error):
+                raise
+            _log.warning("%s; it is compiled anew", error)
+        compile_beside(back_end.name, self._path, self._folder, precision, self._stop)
+        return open_on_device(back_end, self._path, self._folder, card, precision=precision)
+
+
+def _may_serve(back_end: BackEnd) -> bool:
+    return back_end.on_device and back_end.usable
+
+
+def compile_beside(library: str, path: Path, folder: Path, precision: str, stop: threading.Event) -> None:
+    """Compile an engine in a process of its own, at a low priority.
+
+    Parameters
+    ----------
+    library : {"tensorrt", "tensorrt_rtx"}
+    path, folder : Path
+        The encoder's file, and the plan cache.
+    precision : str
+    stop : Event
+        Ends the process when it is set.
+
+    Raises
+    ------
+    EngineError
+        It failed, with the line that it ended with, or was stopped.
+    """
+    _log.info("%s compiles the encoder; the CPU serves meanwhile", library)
+    options = ["--library", library, "--engine", str(path), "--precision", precision, "--out", str(folder), "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-c", COMPILE, "compile", *options],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+    ) as process:  # fmt: skip
+        shown = None
+        while shown is None:
+            try:
+                _, shown = process.communicate(timeout=WATCH_S)
+            except subprocess.TimeoutExpired:
+                if stop.is_set():
+                    process.terminate()
+                    raise EngineError("it was told to stop") from None
+    if process.returncode:
+        lines = shown.strip().splitlines()
+        reason = lines[-1].removeprefix("mird: error: ") if lines else f"it ended with status {process.returncode}"
+        raise EngineError(f"cannot be compiled: {reason}")
