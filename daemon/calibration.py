@@ -102,7 +102,7 @@ class Calibration:
             self._sources = _read(path)
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             _log.warning(
                 "calibration %s cannot be used (%s): silence_dbfs holds for every channel; calibrate again", path, error
             )

@@ -88,11 +88,16 @@ class _Spell:
     start_s: float
     end_s: float | None = None
     windows: list[tuple[float, NDArray[np.float32]]] = field(default_factory=list)  # (end_s, embedding)
+    n_heard: int = 0
+    stride: int = 1  # one of so many windows is kept
 
     def add(self, end_s: float, embedding: NDArray[np.float32]) -> None:
-        self.windows.append((end_s, embedding))
+        if self.n_heard % self.stride == 0:
+            self.windows.append((end_s, embedding))
+        self.n_heard += 1
         if len(self.windows) > 2 * N_EMBEDDINGS:
             del self.windows[1::2]
+            self.stride *= 2
 
     def lasts_s(self, now_s: float) -> float:
         return (now_s if self.end_s is None else self.end_s) - self.start_s

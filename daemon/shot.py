@@ -20,9 +20,12 @@ class Shot:
     embedding : NDArray[float32], shape (n_dims,)
         Finite; kept as a read-only copy.
     origin : str
-        The clip's name, "live" or "default". For display: made printable and cut at 200 characters.
+        The clip's name, "live" or "correction"; of a shot that mird ships, where it is from. For display: made
+        printable and cut at 200 characters.
     added_utc_ns : int
         Nanoseconds since 1970.
+    given : bool
+        It came with the set that the user's own began as: other players, other rooms.
 
     Raises
     ------
@@ -33,6 +36,7 @@ class Shot:
     embedding: NDArray[np.float32]
     origin: str
     added_utc_ns: int
+    given: bool = False
 
     def __post_init__(self) -> None:
         embedding = np.array(self.embedding, dtype=np.float32)
@@ -49,7 +53,7 @@ class Shot:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Shot):
             return NotImplemented
-        mine, theirs = (self.origin, self.added_utc_ns), (other.origin, other.added_utc_ns)
+        mine, theirs = ((each.origin, each.added_utc_ns, each.given) for each in (self, other))
         return mine == theirs and np.array_equal(self.embedding, other.embedding)
 
     def __hash__(self) -> int:

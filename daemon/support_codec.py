@@ -3,7 +3,7 @@
 One msgpack map: ``magic``, ``version``, ``sha256`` and ``body``. The body is the msgpack of a map of the set's fields,
 embeddings as raw little-endian float32; the digest covers magic, version and body. Nothing is taken from the body
 before the digest fits, and nothing at all that is larger than the limits say. Version 1, which is read too, had no
-thresholds and no corrections.
+thresholds, no corrections and no mark of what was given.
 """
 
 import hashlib
@@ -131,6 +131,7 @@ def _shots_map(shots: tuple[Shot, ...]) -> dict[str, Any]:
     return {
         "origins": [shot.origin for shot in shots],
         "added_utc_ns": [shot.added_utc_ns for shot in shots],
+        "given": [shot.given for shot in shots],
         "embeddings": b"".join(shot.embedding.astype("<f4", copy=False).tobytes() for shot in shots),
     }
 
@@ -169,10 +170,13 @@ def _shots(entry: dict[str, Any], n_dims: int) -> tuple[Shot, ...]:
         raise ValueError(f"{len(origins)} origins and {len(times)} times of a class's shots")
     if len(raw) != 4 * n_dims * len(origins):
         raise ValueError(f"{len(raw)} bytes of embeddings for {len(origins)} shots of {n_dims} values")
+    given = entry.get("given", [False] * len(origins))
+    if not isinstance(given, list) or len(given) != len(origins) or not all(type(each) is bool for each in given):
+        raise TypeError("marks of a class's shots have another type or number")
     vectors = np.frombuffer(raw, dtype="<f4").reshape(len(origins), n_dims)
     return tuple(
-        Shot(vector, _text(origin), _integer(time_ns))
-        for vector, origin, time_ns in zip(vectors, origins, times, strict=True)
+        Shot(vector, _text(origin), _integer(time_ns), each)
+        for vector, origin, time_ns, each in zip(vectors, origins, times, given, strict=True)
     )
 
 

@@ -20,7 +20,9 @@ MAX_CLASSES: Final = 10_000
 MAX_SHOTS: Final = 4_096
 """Shots of one class."""
 MAX_LEARNED: Final = 32
-"""Shots up to which corrections let a class grow; one that has more by enrolment keeps its number."""
+"""Shots of the user's own up to which corrections let a class grow; one that has more by enrolment keeps its number."""
+GIVEN_WEIGHT: Final = 4.0
+"""All shots that a class was given weigh as much as this many of the user's own, where there are some."""
 MAX_DIMS: Final = 65_536
 MAX_FINGERPRINT: Final = 256
 MAX_NAME: Final = 64
@@ -143,6 +145,28 @@ class SupportSet:
         owner = np.repeat(np.arange(len(self.classes)), [len(known.shots) for known in self.classes])
         return self.names, embeddings, owner.astype(np.intp)
 
+    def weights(self) -> NDArray[np.float32]:
+        """What each shot of :meth:`arrays` counts for in its class's mean, shape (n_shots,), above 0.
+
+        The shots that the user's own set began with are of other players: together they count as `GIVEN_WEIGHT` of the
+        user's, so that a few of these make a difference (measured: ``tests/benchmarks/bench_corrections.py``).
+        """
+        weights = np.ones(sum(len(known.shots) for known in self.classes), np.float32)
+        at = 0
+        for known in self.classes:
+            given = np.array([shot.given for shot in known.shots])
+            if given.any() and not given.all():
+                weights[at : at + len(given)][given] = min(1.0, GIVEN_WEIGHT / int(given.sum()))
+            at += len(given)
+        return weights
+
+    def given(self) -> Self:
+        """The same set, each shot marked as given."""
+        classes = tuple(
+            replace(known, shots=tuple(replace(shot, given=True) for shot in known.shots)) for known in self.classes
+        )
+        return replace(self, classes=classes)
+
     def with_shots(self, name: str, shots: tuple[Shot, ...]) -> Self:
         """Add shots to a class, or a class with its first shots.
 
@@ -183,8 +207,8 @@ class SupportSet:
     def corrected(self, name: str, shots: tuple[Shot, ...]) -> Self:
         """Add the shots of a correction to a class, or a class with its first shots.
 
-        A class that would have more than `MAX_LEARNED` shots keeps as many as it had, and at least that number: the
-        most useful of all (:func:`mird.daemon.shot_choice.most_useful`).
+        A class that would have more than `MAX_LEARNED` shots beside those that it was given keeps that number, or as
+        many as it had: the most useful of all (:func:`mird.daemon.shot_choice.most_useful`).
 
         Raises
         ------
@@ -195,7 +219,8 @@ class SupportSet:
         _check_shots(name, shots, self.n_dims)
         at = self.names.index(name) if name in self.names else len(self.classes)
         known = self.classes[at] if at < len(self.classes) else SupportClass(name, ())
-        kept = most_useful(known.shots, shots, max(MAX_LEARNED, len(known.shots)))
+        n_own = sum(not shot.given for shot in known.shots)
+        kept = most_useful(known.shots, shots, max(MAX_LEARNED, n_own))
         classes = (*self.classes[:at], replace(known, shots=kept), *self.classes[at + 1 :])
         return self._edited(classes, Edit("correct", name, n_shots=len(shots), shots=known.shots))
 

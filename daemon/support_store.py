@@ -290,7 +290,7 @@ class SupportStore:
     def _start(self) -> SupportSet:
         """The shipped set; an empty one where it is of another encoder than the one in use."""
         try:
-            return support.load(self._default, self._fingerprint)
+            return support.load(self._default, self._fingerprint).given()
         except FileNotFoundError:
             _log.warning("no default support set at %s: nothing is known until a class is enrolled", self._default)
         except SupportMismatchError:
@@ -299,7 +299,8 @@ class SupportStore:
 
     def _snap(self) -> Snapshot:
         thresholds = {known.name: known.threshold for known in self.current.classes if known.threshold is not None}
-        return Snapshot(prototypes(*self.current.arrays()), self.current.revision, thresholds)
+        classes = prototypes(*self.current.arrays(), self.current.weights())
+        return Snapshot(classes, self.current.revision, thresholds)
 
     def _nearest(self, name: str, embeddings: NDArray[np.float32]) -> tuple[str, float]:
         """The other class that embeddings are most like, and how much."""

@@ -44,7 +44,12 @@ class Prototypes:
     vectors: NDArray[np.float32]
 
 
-def prototypes(names: tuple[str, ...], embeddings: NDArray[np.float32], owner: NDArray[np.integer]) -> Prototypes:
+def prototypes(
+    names: tuple[str, ...],
+    embeddings: NDArray[np.float32],
+    owner: NDArray[np.integer],
+    weights: NDArray[np.float32] | None = None,
+) -> Prototypes:
     """Average each class's shots.
 
     Parameters
@@ -54,6 +59,8 @@ def prototypes(names: tuple[str, ...], embeddings: NDArray[np.float32], owner: N
         Unit vectors.
     owner : NDArray[integer], shape (n_shots,)
         Index into ``names`` of each shot.
+    weights : NDArray[float32], shape (n_shots,), optional
+        What each shot counts for, above 0; all the same by default.
 
     Raises
     ------
@@ -62,7 +69,7 @@ def prototypes(names: tuple[str, ...], embeddings: NDArray[np.float32], owner: N
     """
     n_dims = embeddings.shape[1]
     vectors = np.zeros((len(names), n_dims), np.float32)
-    np.add.at(vectors, owner, embeddings)
+    np.add.at(vectors, owner, embeddings if weights is None else embeddings * weights[:, None])
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if len(names) and not lengths.all():
         raise ParameterError(f"class {names[int(np.argmin(lengths))]!r} has no shot")

@@ -1,0 +1,96 @@
+"""Silence gates out of room tone, and their file."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mird.daemon.calibration import Calibration, room_tone
+from mird.daemon.errors import SupportError
+
+
+def test_the_gate_lies_6_db_above_the_loudest_moment() -> None:
+    tone = room_tone(2, np.array([-64.0, -63.0, -62.2, -66.0]))
+    assert (tone.channel, tone.silence_dbfs, tone.loudest_dbfs, tone.remark) == (2, -56.0, -62.2, "")
+    assert tone.median_dbfs == -63.5
+
+
+def test_a_very_quiet_room_has_a_gate_all_the_same() -> None:
+    assert room_tone(1, np.full(9, -97.0)).silence_dbfs == -80.0
+
+
+@pytest.mark.parametrize(
+    ("levels", "remark"),
+    [
+        ([-200.0, -200.0], "nothing but zeros arrives"),
+        ([-60.0, -60.0, -60.0, -40.0], "something sounded, 20 dB above the rest"),
+        ([-20.0, -21.0], "-20 dBFS is no silence"),
+        ([-26.0, -25.9], "-26 dBFS is no silence"),
+    ],
+)
+def test_what_is_no_room_tone_sets_no_gate(levels: list[float], remark: str) -> None:
+    tone = room_tone(1, np.array(levels))
+    assert tone.silence_dbfs is None
+    assert tone.remark.startswith(remark)
+
+
+def test_gates_are_kept_by_source_and_channel(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "calibration.json"
+    calibration = Calibration(path)
+    assert calibration.gates("desk") == {}
+    assert not path.exists()
+    calibration.keep("desk", {1: -50.0, 2: -61.5})
+    calibration.keep("usb", {1: -40.0})
+    before = calibration.gates("desk")
+    calibration.keep("desk", {2: -62.0})
+    assert before == {1: -50.0, 2: -61.5}, "what another thread looks at never changes"
+    again = Calibration(path)
+    assert again.gates("desk") == {1: -50.0, 2: -62.0}
+    assert again.gates("usb") == {1: -40.0}
+    again.keep("desk", {})
+    assert Calibration(path).gates("desk") == {}
+    assert Calibration(path).gates("usb") == {1: -40.0}
+    assert [each.name for each in path.parent.iterdir()] == ["calibration.json"]
+
+
+def test_only_so_many_sources_are_kept(tmp_path: Path) -> None:
+    calibration = Calibration(tmp_path / "calibration.json")
+    for number in range(70):
+        calibration.keep(f"source-{number}", {1: -50.0})
+    again = Calibration(calibration.path)
+    assert again.gates("source-5") == {}
+    assert again.gates("source-6") == again.gates("source-69") == {1: -50.0}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 10_000,
+        '{"version": 2, "silence_dbfs": {}}',
+        '{"version": 1, "silence_dbfs": {"desk": {"1": 7}}}',
+        '{"version": 1, "silence_dbfs": {"desk": {"one": -50}}}',
+        '{"version": 1, "silence_dbfs": {"desk": {"1": NaN}}}',
+        '{"version": 1, "silence_dbfs": {"desk": [1]}}',
+        json.dumps({"version": 1, "silence_dbfs": {}}) + " " * (1 << 20),
+    ],
+)
+def test_a_damaged_file_is_told_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text(content)
+    with caplog.at_level(logging.WARNING):
+        assert Calibration(path).gates("desk") == {}
+    assert "silence_dbfs holds for every channel; calibrate again" in caplog.text
+    assert path.read_text() == content
+
+
+def test_gates_that_cannot_be_written_are_as_they_were(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    calibration = Calibration(tmp_path / "file" / "calibration.json")
+    with pytest.raises(SupportError, match="cannot be written"):
+        calibration.keep("desk", {1: -50.0})
+    assert calibration.gates("desk") == {}
