@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from mird.daemon.errors import ClipError, SupportDamagedError, SupportError, SupportMismatchError
 from mird.daemon.support import Shot, SupportClass, SupportSet, check_class_name, edit, load, locked, save
 from mird.daemon.support_codec import MAX_FILE_BYTES, decode, encode
-from mird.daemon.support_set import MAX_CLASSES, MAX_HISTORY, MAX_SHOTS
+from mird.daemon.support_set import GIVEN_WEIGHT, MAX_CLASSES, MAX_HISTORY, MAX_LEARNED, MAX_SHOTS
 
 FINGERPRINT = "light-0123456789abcdef"
 N_DIMS = 4
@@ -60,13 +60,18 @@ def support_sets(draw: st.DrawFn) -> SupportSet:
             st.lists(values, min_size=n_dims, max_size=n_dims).map(lambda row: np.array(row, dtype=np.float32)),
             st.text(max_size=250),
             st.integers(0, 2**63 - 1),
+            st.booleans(),
         ),
         min_size=1,
         max_size=4,
     ).map(tuple)
     support = SupportSet(draw(st.text(min_size=1, max_size=20).filter(str.isprintable)), n_dims)
     for _ in range(draw(st.integers(0, 6))):
-        support = support.with_shots(draw(names), draw(some_shots))
+        add = draw(st.sampled_from([support.with_shots, support.corrected]))
+        support = add(draw(names), draw(some_shots))
+        if draw(st.booleans()):
+            threshold = draw(st.none() | st.floats(0.0, 1.0))
+            support = support.with_threshold(draw(st.sampled_from(support.names)), threshold)
         if draw(st.booleans()):
             support = support.forgotten(draw(st.sampled_from(support.names)))
         elif (new := draw(names)) not in support.names:
@@ -133,12 +138,61 @@ def test_undo_takes_back_each_kind_of_edit_in_turn() -> None:
     steps.append(steps[-1].with_shots("viola", shots(3)))
     steps.append(steps[-1].forgotten("viola"))
     steps.append(steps[-1].with_shots("harp", shots(1)))
+    steps.append(steps[-1].corrected("harp", shots(MAX_LEARNED)))
+    steps.append(steps[-1].corrected("viola", shots(2)))
+    steps.append(steps[-1].with_threshold("tuba", 0.5))
+    steps.append(steps[-1].with_threshold("tuba", None))
+    steps.append(steps[-1].with_threshold("tuba", 0.75))
     steps.append(steps[-1].renamed("tuba", "sousaphone"))
     current = steps[-1]
     for before in reversed(steps[:-1]):
         current = current.undone()
         assert current.classes == before.classes
-    assert current.revision == steps[-1].revision + 4
+    assert current.revision == steps[-1].revision + len(steps) - 1
+
+
+def test_corrections_are_bounded_by_keeping_those_that_say_what_all_said() -> None:
+    rng = np.random.default_rng(1)
+    given = viola_and_tuba().given()
+    unlike = tuple(shot(*rng.normal([3.0, 0.0, 0.0, 0.0])) for _ in range(100))
+    support = given.corrected("viola", unlike)
+    kept = support.classes[0].shots
+    assert kept[:2] == given.classes[0].shots, "what was given stays"
+    assert len(kept) == 2 + MAX_LEARNED
+    own = np.stack([each.embedding for each in kept[2:]])
+    everything = np.stack([each.embedding for each in unlike]).mean(axis=0)
+    assert np.linalg.norm(own.mean(axis=0) - everything) < 0.05, "the newest 32 are 0.34 away"
+    for one in unlike:
+        support = support.corrected("viola", (one,))
+        assert len(support.classes[0].shots) == 2 + MAX_LEARNED
+    before = support.classes
+    assert support.corrected("viola", shots(3)).undone().classes == before
+
+
+def test_a_class_of_many_clips_does_not_shrink_by_a_correction() -> None:
+    support = empty().with_shots("viola", shots(50)).corrected("viola", shots(5, 100.0))
+    assert len(support.classes[0].shots) == 50
+    assert support.undone().classes[0].shots == shots(50)
+
+
+def test_the_users_shots_outweigh_those_that_were_given() -> None:
+    support = empty().with_shots("viola", shots(16)).with_shots("tuba", shots(2)).given()
+    assert np.array_equal(support.weights(), np.ones(18)), "among themselves they are equal"
+    support = support.with_shots("viola", shots(1)).corrected("tuba", shots(1))
+    assert support.weights()[:17] == pytest.approx([GIVEN_WEIGHT / 16] * 16 + [1.0])
+    assert support.weights()[17:] == pytest.approx([1.0, 1.0, 1.0]), "two weigh no more than two"
+
+
+def test_a_threshold_goes_with_its_class() -> None:
+    support = viola_and_tuba().with_threshold("viola", 0.25).renamed("viola", "alto")
+    assert [known.threshold for known in support.classes] == [0.25, None]
+    support = support.with_shots("alto", shots(1)).forgotten("alto").undone()
+    assert [known.threshold for known in support.classes] == [0.25, None]
+    for wrong in (-0.1, 1.5, float("nan")):
+        with pytest.raises(SupportError, match="must be 0 to 1"):
+            support.with_threshold("alto", wrong)
+    with pytest.raises(SupportError, match="'voila' is not known"):
+        viola_and_tuba().with_threshold("voila", 0.5)
 
 
 def test_nothing_is_left_to_undo_in_a_new_set() -> None:
@@ -207,6 +261,15 @@ class EditsAndUndo(RuleBasedStateMachine):
     @rule(name=st.sampled_from("abcde"), n=st.integers(1, 3))
     def enrol(self, name: str, n: int) -> None:
         self._do(self.support.with_shots(name, shots(n)))
+
+    @rule(name=st.sampled_from("abcde"), n=st.integers(1, 20))
+    def correct(self, name: str, n: int) -> None:
+        self._do(self.support.corrected(name, shots(n, float(len(self.before)))))
+
+    @rule(name=st.sampled_from("abcde"), value=st.none() | st.floats(0.0, 1.0))
+    def threshold(self, name: str, value: float | None) -> None:
+        if name in self.support.names:
+            self._do(self.support.with_threshold(name, value))
 
     @rule(old=st.sampled_from("abcde"), new=st.sampled_from("abcde"))
     def rename(self, old: str, new: str) -> None:
@@ -371,6 +434,16 @@ def test_another_magic_and_a_newer_version_are_told_apart() -> None:
         decode(sealed(body, version=3))
 
 
+def test_a_file_of_version_1_is_read() -> None:
+    """It has neither thresholds nor marks of what was given."""
+    body = body_of(viola_and_tuba().forgotten("tuba"))
+    for entry in (*body["classes"], *body["history"]):
+        del entry["given"], entry["threshold"]
+    support = decode(sealed(body, version=1))
+    assert support == viola_and_tuba().forgotten("tuba")
+    assert support.undone().classes == viola_and_tuba().classes
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -411,6 +484,11 @@ def test_a_body_that_is_no_support_set_is_damaged(change: dict[str, Any]) -> Non
         {"embeddings": b"\x00" * 31},
         {"embeddings": b"\x00" * 28 + np.float32(np.nan).tobytes()},
         {"embeddings": "text"},
+        {"given": [True]},
+        {"given": [1, 0]},
+        {"threshold": 1.5},
+        {"threshold": float("nan")},
+        {"threshold": "high"},
         {"origins": [""] * (MAX_SHOTS + 1), "added_utc_ns": [0] * (MAX_SHOTS + 1), "embeddings": b""},
     ],
 )

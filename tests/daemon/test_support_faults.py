@@ -31,16 +31,27 @@ def tmpfs_mounts() -> bool:
 
 
 def test_no_kill_at_a_random_moment_tears_the_file(tmp_path: Path) -> None:
-    out = run("kill-at-random", tmp_path / "support.mird", "100")
+    out = run("kill-at-random", tmp_path / "support.mird", "1000")
     found = re.fullmatch(r"whole (\d+) (\d+) files 1\n", out)
     assert found, out
     assert min(map(int, found.groups())) > 0
-    assert sum(map(int, found.groups())) == 100
+    assert sum(map(int, found.groups())) == 1000
 
 
 def test_no_kill_before_any_step_of_a_save_tears_the_file(tmp_path: Path) -> None:
     out = run("kill-at-each-step", tmp_path / "support.mird")
     assert re.fullmatch(r"steps o{5,}n{2,}\n", out), out
+
+
+def test_no_loss_of_power_tears_the_file(tmp_path: Path) -> None:
+    """At every step and 1,000 times at random: what was not forced to the disk is lost, torn or filled with zeros."""
+    out = run("lose-power", tmp_path / "support.mird", "1000")
+    found = re.fullmatch(r"moments (\d+) old (\d+) new (\d+)\n", out)
+    assert found, out
+    n_moments, n_old, n_new = map(int, found.groups())
+    assert n_moments >= 8
+    assert n_old + n_new == n_moments + 1_000
+    assert min(n_old, n_new) > 100
 
 
 @pytest.mark.parametrize("disk", ["limited", "tmpfs"] if tmpfs_mounts() else ["limited"])
