@@ -58,6 +58,7 @@ def add_setting_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
     """
     group = parser.add_argument_group("settings")
     group.add_argument("--config", type=Path, metavar="FILE", help="settings file, read after the usual ones")
+    parser.set_defaults(setting_names=names)  # an argument of a command's own may have a setting's name
     for name in names:
         flag = f"--{name.replace('_', '-')}"
         if name in SWITCHES:
@@ -86,7 +87,11 @@ def settings_of(args: argparse.Namespace) -> "EffectiveSettings":
     from mird.daemon.errors import SettingsError
     from mird.daemon.settings import load_settings
 
-    options: dict[str, Any] = {name: value for name, value in vars(args).items() if name in OPTIONS or name in SWITCHES}
+    options: dict[str, Any] = {
+        name: value
+        for name, value in vars(args).items()
+        if name in args.setting_names and (name in OPTIONS or name in SWITCHES)
+    }
     thresholds = {}
     for pair in getattr(args, "class_thresholds", None) or ():
         label, equals, score = pair.rpartition("=")
