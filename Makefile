@@ -8,7 +8,7 @@
 .PHONY: run test
 
 BIN := .venv/bin
-SET_UP := .ci/set-up setup.py pyproject.toml .ci/constraints.txt
+SET_UP := .ci/set-up setup.py pyproject.toml .ci/constraints.txt examples/javascript/package.json
 
 run: .venv/ready-to-run
 	@$(BIN)/mird run --or-demo

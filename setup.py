@@ -121,7 +121,7 @@ setup(
     python_requires=">=3.11",
     packages=[f"mird.{folder}" for folder in FOLDERS],
     package_dir={f"mird.{folder}": folder for folder in FOLDERS},
-    package_data=DATA,
+    package_data={f"mird.{folder}": ["py.typed", *DATA.get(f"mird.{folder}", [])] for folder in FOLDERS},
     include_package_data=False,
     zip_safe=False,
     install_requires=DEPENDENCIES,

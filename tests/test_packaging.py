@@ -59,6 +59,19 @@ def test_the_wheel_installs_no_name_but_mird(wheel: Path, tmp_path: Path) -> Non
     assert told.stdout == f"mird {metadata('mird')['Version']}\n"
 
 
+def test_the_installed_package_is_typed(wheel: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    subprocess.run([*PIP, f"--python={python}", "install", *LOCAL, wheel], check=True)
+    (tmp_path / "right.py").write_text((ROOT / "examples" / "print_events.py").read_text())
+    (tmp_path / "wrong.py").write_text("from mird.clients.subscriber import Subscriber\n\nSubscriber(kinds=1)\n")
+    for name, error in (("right.py", ""), ("wrong.py", 'Argument "kinds" to "Subscriber" has incompatible type')):
+        command = [sys.executable, "-m", "mypy", "--strict", f"--python-executable={python}", name]
+        told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert told.returncode == bool(error), told.stdout
+        assert error in told.stdout
+
+
 def _needs_gpu(path: Path) -> bool:
     return "\nimport cupy\n" in (ROOT / path).read_text(encoding="utf-8")
 
@@ -124,4 +137,7 @@ def test_the_type_checkers_import_root_leads_to_the_folders() -> None:
     links = {path.name: path.resolve() for path in (ROOT / ".typing" / "mird").iterdir()}
     assert links == {folder: ROOT / folder for folder in FOLDERS}
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert set(settings["tool"]["mypy"]["files"]) == {f".typing/mird/{folder}" for folder in FOLDERS} | {"tests"}
+    assert set(settings["tool"]["mypy"]["files"]) == {f".typing/mird/{folder}" for folder in FOLDERS} | {
+        "examples",
+        "tests",
+    }
