@@ -17,7 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "manifests", nargs="+", type=Path, metavar="MANIFEST.csv", help="with the columns path,class,source"
     )
-    parser.add_argument("--recipe", default="default", metavar="NAME|FILE", help="a shipped recipe or a TOML file")
+    parser.add_argument(
+        "--recipe", metavar="NAME|FILE",
+        help="a shipped recipe or a TOML file (default: default; with --reproduce several by commas, "
+        "by default paper-light, and on a GPU all three of the paper's)",
+    )  # fmt: skip
     parser.add_argument(
         "--rendered",
         action="append",
@@ -33,11 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default 1)")
+    paper = parser.add_argument_group("the paper's tables, cell by cell; every cell that is done is kept")
+    paper.add_argument(
+        "--reproduce", choices=["table3", "table4"], help="train and test the table's cells, write report.md"
+    )
+    paper.add_argument("--splits", type=int, default=3, metavar="N", help="class splits of each row (default 3)")
     parser.epilog = EPILOG
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, fit and export."""
+    if args.reproduce is not None:
+        from mird.daemon.cli_train_paper import run_reproduce
+
+        return run_reproduce(args)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -50,9 +63,8 @@ def run(args: argparse.Namespace) -> int:
         from mird.training.trainer import StepReport
     except ModuleNotFoundError as error:
         raise TrainingError(f"training needs {error.name}; install it with: pip install 'mird[train]'") from None
-    recipe_file = Path(args.recipe)
-    if not recipe_file.suffix:
-        recipe_file = shipped(f"recipes/{args.recipe}.toml")
+    name = args.recipe or "default"
+    recipe_file = Path(name) if Path(name).suffix else shipped(f"recipes/{name}.toml")
     recipe = read_recipe(recipe_file)
     if args.steps is not None:
         if args.steps < 1:

@@ -67,11 +67,19 @@ def fit_encoder(encoder: nn.Module, recipe: Recipe, material: Material, held_out
     held_out : Material
         Recordings that it was not trained on; ``material`` where there are none.
     """
-    rng = np.random.default_rng(recipe.seed)
     instruments = [i for i, r in enumerate(material.recordings) if r.is_instrument]
     rows = [material.recordings[i] for i in instruments]
     raw = embed(encoder, material.clean(instruments), recipe)
     whitening = fit_whitening(raw, [r.label for r in rows], [r.source for r in rows], recipe.fit.shrinkage)
+    return fit_comparison(encoder, recipe, material, held_out, whitening)
+
+
+def fit_comparison(
+    encoder: nn.Module, recipe: Recipe, material: Material, held_out: Material, whitening: Whitening
+) -> Fitted:
+    """Fit comparison, background and threshold behind a given whitening; parameters as of :func:`fit_encoder`."""
+    rng = np.random.default_rng(recipe.seed)
+    instruments = [i for i, r in enumerate(material.recordings) if r.is_instrument]
     gamma = _gamma(encoder, recipe, material, instruments, whitening, rng)
 
     known_rows = [i for i, r in enumerate(held_out.recordings) if r.is_instrument]

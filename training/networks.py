@@ -1,8 +1,9 @@
-"""The residual Siamese network of the paper, and its light sibling.
+"""The two Siamese networks of the paper, and the residual one's light sibling.
 
-The body is ResNet-50 as Keras builds it (a bias in every convolution, the stride on the first 1 x 1, max-pool without
-padding). At full width with the paper's flattened embedding the Siamese network has 23,553,025 trainable parameters.
-At a quarter of the width the body for grey pictures has 1,486,048, and 1,748,960 with its projection to 256 numbers.
+The residual body is ResNet-50 as Keras builds it (a bias in every convolution, the stride on the first 1 x 1, max-pool
+without padding). At full width with the paper's flattened embedding the Siamese network has 23,553,025 trainable
+parameters; the convolutional one has 420,646,209. At a quarter of the width the residual body for grey pictures has
+1,486,048, and 1,748,960 with its projection to 256 numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 STAGES = (3, 4, 6, 3)
 Embedding = Literal["flatten", "pooled"]
+Kind = Literal["residual", "convolutional"]
 
 
 class Bottleneck(nn.Module):
@@ -84,6 +86,33 @@ class ResidualEncoder(nn.Module):
         return embedded
 
 
+class ConvolutionalEncoder(nn.Module):
+    """The paper's first network (its Fig. 1): four convolutions, three max-pools, and a dense layer of 4,096 sigmoids.
+
+    Parameters
+    ----------
+    dropout : float, range [0, 1)
+        After the last convolution.
+    """
+
+    N_DIMS = 4096
+    SIDE = 20
+    """Rows and columns that are left of 224."""
+
+    def __init__(self, dropout: float = 0.2) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for n_in, n_out, side in ((3, 64, 10), (64, 128, 7), (128, 128, 4)):
+            layers += [nn.Conv2d(n_in, n_out, side), nn.ReLU(), nn.MaxPool2d(2)]
+        self.body = nn.Sequential(*layers, nn.Conv2d(128, 256, 4), nn.ReLU(), nn.Dropout(dropout), nn.Flatten())
+        self.dense = nn.Linear(256 * self.SIDE**2, self.N_DIMS)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Embed pictures, shape (n, 3, 224, 224), range [0, 1]; returns (n, 4096), range (0, 1)."""
+        embedded: Tensor = torch.sigmoid(self.dense(self.body(pictures)))
+        return embedded
+
+
 class WeightedL1(nn.Module):
     """The paper's comparison (equation 2), as a logit: sum_j gamma_j |a_j - b_j| + bias."""
 
@@ -111,12 +140,28 @@ class Siamese(nn.Module):
         return logits
 
 
-def paper_siamese() -> Siamese:
-    """The residual Siamese network as the paper counts it: 23,553,025 trainable parameters, 224 x 224 x 3 pictures.
+def paper_siamese(kind: Kind = "residual", width: int = 64, dropout: float = 0.2) -> Siamese:
+    """A Siamese network as the paper has it, for pictures of 224 x 224 x 3.
 
-    Its weights are the paper's start, drawn from torch's global generator.
+    Parameters
+    ----------
+    kind : {"residual", "convolutional"}
+        23,553,025 and 420,646,209 trainable parameters at full width.
+    width : int
+        Of the residual body; 16 is the light sibling.
+    dropout : float, range [0, 1)
+        Of the convolutional network.
+
+    Returns
+    -------
+    Siamese
+        Its weights are the paper's start, drawn from torch's global generator.
     """
-    network = Siamese(ResidualEncoder(), 18_432)
+    network = (
+        Siamese(ResidualEncoder(width), 9 * 32 * width)
+        if kind == "residual"
+        else Siamese(ConvolutionalEncoder(dropout), ConvolutionalEncoder.N_DIMS)
+    )
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.01)

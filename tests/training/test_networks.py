@@ -4,7 +4,31 @@ import pytest
 import torch
 from torch import nn
 
-from mird.training.networks import ResidualEncoder, WeightedL1, count_parameters, paper_siamese
+from mird.training.networks import ConvolutionalEncoder, ResidualEncoder, WeightedL1, count_parameters, paper_siamese
+
+
+def test_convolutional_network_has_the_paper_s_parameters() -> None:
+    """Counted on torch's device without memory: 1.7 GB of weights elsewhere."""
+    with torch.device("meta"):
+        network = paper_siamese("convolutional")
+        odds = network(torch.rand(5, 3, 224, 224), torch.rand(5, 3, 224, 224))
+    assert count_parameters(network) == 420_646_209
+    assert count_parameters(network.head) == 4_097
+    assert odds.shape == (5,)
+
+
+def test_convolutional_network_has_the_paper_s_layers() -> None:
+    with torch.device("meta"):
+        body = ConvolutionalEncoder().body
+        shape = body(torch.rand(1, 3, 224, 224)).shape
+    assert shape == (1, 102_400)
+    assert [(m.out_channels, m.kernel_size) for m in body if isinstance(m, nn.Conv2d)] == [
+        (64, (10, 10)),
+        (128, (7, 7)),
+        (128, (4, 4)),
+        (256, (4, 4)),
+    ]
+    assert [m.p for m in body if isinstance(m, nn.Dropout)] == [0.2]
 
 
 def test_paper_network_has_the_paper_s_parameters() -> None:

@@ -1,0 +1,68 @@
+"""``mird train --reproduce``: the paper's tables on our recordings."""
+
+import argparse
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+ON_CPU, ON_GPU = "paper-light", "paper-convolutional,paper-residual,paper-light"
+
+
+def run_reproduce(args: argparse.Namespace) -> int:
+    """Train and test what is not done yet; 130 where it was interrupted."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from mird.daemon.paths import shipped
+    from mird.training.errors import TrainingError
+
+    try:
+        from mird.training.paper import PaperRecipe, read_paper_recipe
+        from mird.training.reproduce import reproduce
+        from mird.training.run import check_machine
+    except ModuleNotFoundError as error:
+        raise TrainingError(f"training needs {error.name}; install it with: pip install 'mird[train]'") from None
+    from mird.training.manifest import read_manifest
+
+    for option in ("splits", "steps"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise TrainingError(f"--{option} {value}: must be at least 1")
+    check_machine(args.device, args.threads)
+    recipes: dict[str, PaperRecipe] = {}
+    for name in (args.recipe or (ON_GPU if args.device.startswith("cuda") else ON_CPU)).split(","):
+        file = Path(name) if Path(name).suffix else shipped(f"recipes/{name}.toml")
+        recipe = read_paper_recipe(file)
+        if args.steps is not None:
+            recipe = replace(recipe, pairs=replace(recipe.pairs, n_steps=args.steps))
+        recipes[file.stem] = recipe
+    recordings = [row for path in args.manifests for row in read_manifest(path)]
+    console = Console(stderr=True)
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    before = [(number, signal.signal(number, interrupt)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("cells")
+            report = reproduce(
+                args.reproduce,
+                recordings,
+                recipes,
+                args.out,
+                n_splits=args.splits,
+                device=args.device,
+                progress=lambda done, total, what: bar.update(task, completed=done, total=total, description=what),
+                stop=lambda: interrupted,
+            )
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+    if interrupted:
+        console.print("stopped; the same command goes on from here", highlight=False)
+    print(report)
+    return 130 if interrupted else 0

@@ -1,0 +1,279 @@
+"""The paper's training and test: pairs, regularisation, rounds, and its tables cell by cell."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mird.daemon.cli import main
+from mird.daemon.paths import shipped
+from mird.kernels.frontend import FrontEnd
+from mird.kernels.image import picture
+from mird.kernels.scalogram import open_scalogram
+from mird.training import reproduce as reproducing
+from mird.training.errors import TrainingError
+from mird.training.manifest import Recording, read_manifest
+from mird.training.paper import PairTrainer, PaperRecipe, Pictures, draw_pictures, read_paper_recipe
+from mird.training.protocol import cosine_score, distance_score, draw_tasks, run_rounds
+from mird.training.reproduce import TABLES, Table, list_cells, reproduce, split_classes
+
+PROGRAM = Path(sys.executable).with_name("mird")
+
+RECIPE = """
+[front_end]
+rate_hz = 16000
+window = 8000
+[pairs]
+width = 2
+n_steps = 4
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> PaperRecipe:
+    path = tmp_path / "paper-tiny.toml"
+    path.write_text(RECIPE)
+    return read_paper_recipe(path)
+
+
+@pytest.fixture(scope="module")
+def pictures(orchestra: Path, tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    front_end = replace(FrontEnd.paper(), rate_hz=16_000, window=8_000)
+    found, left_out = draw_pictures(read_manifest(orchestra), front_end, tmp_path_factory.mktemp("pictures"))
+    assert left_out == ()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "width", "rate"),
+    [
+        ("paper-residual", "residual", 64, 5e-4),
+        ("paper-convolutional", "convolutional", 64, 6e-4),
+        ("paper-light", "residual", 16, 5e-4),
+    ],
+)
+def test_shipped_recipes_are_the_paper_s(name: str, kind: str, width: int, rate: float) -> None:
+    recipe = read_paper_recipe(shipped(f"recipes/{name}.toml"))
+    assert recipe.front_end == FrontEnd.paper()
+    pairs = recipe.pairs
+    assert (pairs.kind, pairs.width, pairs.rate) == (kind, width, rate)
+    assert (pairs.n_pairs, pairs.n_steps, pairs.dropout) == (5, 4000, 0.2)
+    assert (pairs.l2_convolution, pairs.l2_dense) == (2e-4, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("width = 2", 'kind = "resnet"', "kind='resnet' must be one of residual, convolutional"),
+        ("width = 2", "wide = 2", "unknown key wide"),
+        ("window = 8000", 'colour = "grey"', "need square pictures with colour='parula'"),
+    ],
+)
+def test_mistakes_of_a_recipe(tmp_path: Path, old: str, new: str, said: str) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(RECIPE.replace(old, new))
+    with pytest.raises(TrainingError, match=said):
+        read_paper_recipe(path)
+
+
+def test_colours_are_those_of_the_front_end(pictures: Pictures) -> None:
+    front_end = replace(FrontEnd.paper(), rate_hz=16_000, window=8_000)
+    samples, _ = soundfile.read(pictures.recordings[7].path, dtype="float32")
+    wanted = picture(open_scalogram(front_end)(samples[None]), front_end)
+    np.testing.assert_array_equal(pictures.colours([7]).numpy(), wanted)
+
+
+def test_damaged_and_silent_recordings_are_left_out_and_named(orchestra: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silent.wav", np.zeros(8_000), 16_000)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF and no more")
+    rows = list(read_manifest(orchestra)[:2])
+    rows += [Recording(tmp_path / f"{name}.wav", "bell", "hall", name) for name in ("silent", "broken")]
+    front_end = replace(FrontEnd.paper(), rate_hz=16_000, window=8_000)
+    for _ in range(2):  # computed, and from the cache
+        found, left_out = draw_pictures(rows, front_end, tmp_path / "cache")
+        assert found.recordings == tuple(rows[:2])
+        assert [line.split(": ")[0] for line in left_out] == [f"{tmp_path}/silent.wav", f"{tmp_path}/broken.wav"]
+    with pytest.raises(TrainingError, match="no recording can be used"):
+        draw_pictures(rows[2:], front_end, tmp_path / "other")
+
+
+def test_half_of_the_pairs_are_of_one_class_and_anchors_differ(recipe: PaperRecipe, pictures: Pictures) -> None:
+    trainer = PairTrainer(recipe, pictures, ["bell", "flute", "horn", "oboe", "pluck"], "cpu")
+    labels = np.array([r.label for r in pictures.recordings])
+    n_same = []
+    for _ in range(200):
+        a, b, same = trainer.draw()
+        assert len(set(labels[a])) == 5
+        np.testing.assert_array_equal(labels[a] == labels[b], same == 1)
+        assert (a != b).all()
+        n_same.append(int(same.sum()))
+    assert set(n_same) == {2, 3}
+    assert np.mean(n_same) == pytest.approx(2.5, abs=0.15)
+
+
+def test_regularisation_is_the_gradient_of_the_squares(recipe: PaperRecipe, pictures: Pictures) -> None:
+    trainer = PairTrainer(recipe, pictures, ["bell", "flute"], "cpu")
+    groups = {group["weight_decay"]: group["params"] for group in trainer._optimiser.param_groups if group["params"]}
+    assert set(groups) == {4e-4, 0.0}  # no dense layer in the residual body
+    convolutions = [m.weight for m in trainer.network.modules() if isinstance(m, nn.Conv2d)]
+    assert {id(p) for p in groups[4e-4]} == {id(p) for p in convolutions}
+    weight = torch.tensor([0.3, -2.0], requires_grad=True)
+    (2e-4 * (weight**2).sum()).backward()
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad, 4e-4 * weight.detach())
+
+
+def test_training_tells_classes_apart(pictures: Pictures, recipe: PaperRecipe) -> None:
+    """A tone and a hiss, by a network that starts at a loss of ln 2."""
+    longer = replace(recipe, pairs=replace(recipe.pairs, n_steps=40, rate=3e-3, width=4))
+    trainer = PairTrainer(longer, pictures, ["flute", "_hiss"], "cpu")
+    losses: list[float] = []
+    assert trainer.run(lambda _, loss: losses.append(loss))
+    assert losses[0] == pytest.approx(np.log(2), abs=0.3)
+    assert np.mean(losses[-10:]) < 0.5
+
+
+def test_tasks_and_rounds() -> None:
+    labels = ["a"] * 6 + ["b"] * 6 + ["c"] * 6
+    takes = [str(i // 2) for i in range(18)]
+    tasks = draw_tasks(np.random.default_rng(0), labels, takes, ["a", "c"], 1000)
+    of, take = np.array(labels), np.array(takes)
+    assert set(of[tasks.ravel()]) == {"a", "c"}
+    assert (of[tasks[:, 0]] == of[tasks[:, 1]]).all()
+    assert (of[tasks[:, 0]] != of[tasks[:, 2]]).all()
+    assert (take[tasks[:, 0]] != take[tasks[:, 1]]).all()
+    truth: NDArray[np.float32] = np.eye(3, dtype=np.float32)[[0] * 6 + [1] * 6 + [2] * 6]
+    for score in (cosine_score(truth), distance_score(truth)):
+        outcome = run_rounds(tasks, score, 20)
+        assert (outcome.mean, outcome.best) == (1.0, 1.0)
+    assert run_rounds(tasks, lambda pairs: np.zeros(len(pairs)), 20).mean == 0.5
+    noise = np.random.default_rng(1)
+    chance = run_rounds(tasks, lambda pairs: noise.standard_normal(len(pairs)), 20)
+    assert chance.mean == pytest.approx(0.5, abs=0.06)
+    assert chance.best > chance.mean + 0.05
+    with pytest.raises(TrainingError, match="two takes each; too few: a"):
+        draw_tasks(np.random.default_rng(0), ["a", "a", "b", "b"], ["1", "1", "1", "2"], ["a", "b"], 5)
+
+
+def test_splits_leave_no_class_out_and_share_none() -> None:
+    for name, table in TABLES.items():
+        for n in table.n_training:
+            for split in range(5):
+                training, testing = split_classes(table.classes, n, split)
+                assert (len(training), set(training) | set(testing)) == (n, set(table.classes)), name
+                assert not set(training) & set(testing)
+    assert len({split_classes(TABLES["table3"].classes, 12, split)[1] for split in range(20)}) > 12
+    assert [len(table.classes) for table in TABLES.values()] == [14, 11]
+    assert len(list_cells(TABLES["table3"], ["paper-light"], 3)) == 30
+
+
+@pytest.fixture
+def small_table(monkeypatch: pytest.MonkeyPatch) -> Table:
+    """A table of the orchestra's six instruments."""
+    paper = {
+        (kind, what): ((90, 70), (95, 80)) for kind in ("residual", "convolutional") for what in reproducing.TRANSFORMS
+    }
+    table = Table(("bell", "flute", "horn", "oboe", "pluck", "reed"), (2, 4), paper)
+    monkeypatch.setitem(TABLES, "table3", table)
+    return table
+
+
+def test_table_is_filled_cell_by_cell_and_gone_on_with(
+    small_table: Table, recipe: PaperRecipe, orchestra: Path, tmp_path: Path
+) -> None:
+    rows, folder = read_manifest(orchestra), tmp_path / "out"
+    begun: list[str] = []
+
+    def run(stop_at: int | None, recipe: PaperRecipe = recipe) -> Path:
+        def stop() -> bool:
+            return stop_at is not None and len(begun) > stop_at
+
+        def progress(done: int, total: int, what: str) -> None:
+            if ": step" not in what:
+                begun.append(what)
+
+        options: dict[str, Any] = {"n_splits": 2, "device": "cpu", "progress": progress, "stop": stop, "n_rounds": 9}
+        return reproduce("table3", rows, {"paper-tiny": recipe}, folder, **options)
+
+    report = run(3).read_text()
+    assert begun == ["paper-tiny-scalogram-2-0", "paper-tiny-scalogram-4-0", "paper-tiny-spectrogram-2-0",
+                     "paper-tiny-spectrogram-4-0"]  # fmt: skip
+    assert len(list((folder / "cells").iterdir())) == 3
+    assert [path.name for path in folder.glob("*.pt")] == ["paper-tiny-spectrogram-4-0.pt"]
+    assert "not run" in report
+    assert "too few pairs of cells" in report
+
+    first = (folder / "cells" / "paper-tiny-scalogram-2-0.json").read_bytes()
+    begun.clear()
+    report = run(None).read_text()
+    assert begun[0] == "paper-tiny-spectrogram-4-0"
+    assert len(begun) == 5
+    assert (folder / "cells" / "paper-tiny-scalogram-2-0.json").read_bytes() == first
+    cell = json.loads(first)
+    assert (cell["n_training"], cell["device"], len(cell["testing"])) == (2, "cpu", 4)
+    assert 0.3 < cell["network"]["mean"] < cell["network"]["best"] <= 1
+    assert cell["pixels"]["mean"] > 0.6
+    assert cell["mfcc"]["mean"] > 0.6
+    assert "| 2 + 4 | 2/2 |" in report
+    assert "70 (90)" in report
+    assert "Scalogram less spectrogram, over 4 pairs of cells" in report
+    assert not list(folder.glob("*.pt"))
+
+    other = replace(recipe, pairs=replace(recipe.pairs, rate=1e-3))
+    with pytest.raises(TrainingError, match="is of another recipe"):
+        run(None, other)
+    (folder / "cells" / "paper-tiny-scalogram-2-0.json").write_text("{")
+    with pytest.raises(TrainingError, match="damaged cell"):
+        run(None)
+
+
+@pytest.mark.system
+def test_command_is_interrupted_and_says_so(orchestra: Path, tmp_path: Path) -> None:
+    """The paper's fourteen classes, of the orchestra's notes."""
+    recipe, manifest = tmp_path / "paper-tiny.toml", tmp_path / "fourteen.csv"
+    recipe.write_text(RECIPE.replace("n_steps = 4", "n_steps = 100000"))
+    rows = [r for r in read_manifest(orchestra) if r.is_instrument]
+    lines = [f"{r.path},{label},here" for i, label in enumerate(TABLES["table3"].classes) for r in rows[i::14]]
+    manifest.write_text("\n".join(["path,class,source", *lines]) + "\n")
+    command = [PROGRAM, "train", manifest, "--reproduce", "table3", "--recipe", recipe, "--out", tmp_path / "out"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while (
+            not list((tmp_path / "out").glob("cache/*.npz")) and process.poll() is None and time.monotonic() < deadline
+        ):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert printed == f"{tmp_path}/out/report.md\n"
+    assert said == "stopped; the same command goes on from here\n"
+    assert (tmp_path / "out" / "paper-tiny-scalogram-2-0.pt").exists()
+    assert "not run" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--splits", "0"], "--splits 0: must be at least 1"),
+        (["--recipe", "paper-huge"], "recipes/paper-huge.toml: cannot read the recipe"),
+        ([], "table3 needs 14 classes; without recordings: cello, clarinet"),
+    ],
+)
+def test_mistakes_are_one_line(
+    orchestra: Path, tmp_path: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(orchestra), "--reproduce", "table3", "--out", str(tmp_path / "out"), *arguments]
+    assert main(command) == 10
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
