@@ -74,13 +74,16 @@ def cosine_score(vectors: NDArray[np.floating]) -> Score:
     return lambda pairs: np.einsum("nd,nd->n", unit[pairs[:, 0]], unit[pairs[:, 1]])
 
 
-def distance_score(vectors: NDArray[np.floating]) -> Score:
+def distance_score(vectors: NDArray[np.generic]) -> Score:
     """Less the Euclidean distance between rows of vectors: nearest neighbour."""
 
     def score(pairs: NDArray[np.int64]) -> NDArray[np.floating]:
         parts = np.array_split(pairs, max(1, len(pairs) // 256))
         return np.concatenate(
-            [-np.linalg.norm(vectors[p[:, 0]].astype(np.float32) - vectors[p[:, 1]], axis=1) for p in parts]
+            [
+                -np.linalg.norm(vectors[p[:, 0]].astype(np.float32) - vectors[p[:, 1]].astype(np.float32), axis=1)
+                for p in parts
+            ]
         )
 
     return score

@@ -129,7 +129,7 @@ def test_regularisation_is_the_gradient_of_the_squares(recipe: PaperRecipe, pict
     convolutions = [m.weight for m in trainer.network.modules() if isinstance(m, nn.Conv2d)]
     assert {id(p) for p in groups[4e-4]} == {id(p) for p in convolutions}
     weight = torch.tensor([0.3, -2.0], requires_grad=True)
-    (2e-4 * (weight**2).sum()).backward()
+    (2e-4 * (weight**2).sum()).backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad, 4e-4 * weight.detach())
 
@@ -246,7 +246,17 @@ def test_command_is_interrupted_and_says_so(orchestra: Path, tmp_path: Path) -> 
     rows = [r for r in read_manifest(orchestra) if r.is_instrument]
     lines = [f"{r.path},{label},here" for i, label in enumerate(TABLES["table3"].classes) for r in rows[i::14]]
     manifest.write_text("\n".join(["path,class,source", *lines]) + "\n")
-    command = [PROGRAM, "train", manifest, "--reproduce", "table3", "--recipe", recipe, "--out", tmp_path / "out"]
+    command: list[str | Path] = [
+        PROGRAM,
+        "train",
+        manifest,
+        "--reproduce",
+        "table3",
+        "--recipe",
+        recipe,
+        "--out",
+        tmp_path / "out",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while (
