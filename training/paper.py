@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mird.kernels.frontend import FrontEnd
+from mird.kernels.frontend import FrontEnd, Transform
 from mird.kernels.image import N_COLOURS, parula, picture
 from mird.kernels.scalogram import open_scalogram
 from mird.training.audio import fit_length, read_mono
@@ -65,7 +65,7 @@ class PaperRecipe:
     front_end: FrontEnd = field(default_factory=FrontEnd.paper)
     pairs: PairSettings = field(default_factory=PairSettings)
 
-    def with_transform(self, transform: str) -> PaperRecipe:
+    def with_transform(self, transform: Transform) -> PaperRecipe:
         """The same with another picture: ``morse`` or ``stft``."""
         return replace(self, front_end=replace(self.front_end, transform=transform))
 
@@ -267,7 +267,8 @@ class PairTrainer:
         place = {number: at for at, number in enumerate(numbers)}
         embedded, head = torch.cat(parts), self.network.head.cpu()
         a, b = (torch.tensor([place[int(number)] for number in side]) for side in pairs.T)
-        found = torch.cat([head(embedded[x], embedded[y]) for x, y in zip(a.split(256), b.split(256), strict=True)])
+        sides = zip(torch.split(a, 256), torch.split(b, 256), strict=True)
+        found = torch.cat([head(embedded[x], embedded[y]) for x, y in sides])
         self.network.head.to(self._device)
         return found.numpy()
 

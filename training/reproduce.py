@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mird.kernels.frontend import Transform
 from mird.training.audio import fit_length, read_mono
 from mird.training.baselines import mfcc_statistics
 from mird.training.errors import TrainingError
@@ -19,7 +20,7 @@ from mird.training.manifest import Recording
 from mird.training.paper import PairTrainer, PaperRecipe, Pictures, draw_pictures
 from mird.training.protocol import N_ROUNDS, N_TASKS, Outcome, cosine_score, distance_score, draw_tasks, run_rounds
 
-TRANSFORMS = {"scalogram": "morse", "spectrogram": "stft"}
+TRANSFORMS: dict[str, Transform] = {"scalogram": "morse", "spectrogram": "stft"}
 CELLS, REPORT = "cells", "report.md"
 
 
