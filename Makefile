@@ -3,9 +3,11 @@
 #   make run    install what mird needs, then listen to the microphone, or to the demonstration recording without one
 #   make test   install what the tests need too, then run all of them
 #
+# And make screenshots takes the README's pictures anew.
+#
 # What is there already is left as it is. PYTHON names the interpreter to use, PYTEST_ARGS is handed to pytest.
 
-.PHONY: run test
+.PHONY: run test screenshots
 
 BIN := .venv/bin
 SET_UP := .ci/set-up setup.py pyproject.toml .ci/constraints.txt examples/javascript/package.json
@@ -19,6 +21,9 @@ test: .venv/ready-to-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+screenshots: .venv/ready-to-test
+	$(BIN)/python tests/screenshots/take.py
 
 .venv/ready-to-%: $(SET_UP)
 	@PYTHON="$(PYTHON)" .ci/set-up $*

@@ -118,7 +118,7 @@ class Watch(App[None]):
             line.truncate(max(10, head.content_size.width), overflow="ellipsis")
         head.update(Text("\n").join(lines))
         panels = self._panels()
-        room = max(1, self.query_one("#channels").size.height - 1) // max(1, len(panels))
+        room = max(1, self.query_one("#channels").size.height) // max(1, len(panels))
         for panel in panels:
             panel.n_scores = max(0, min(N_SCORES, room - 3))
             panel.n_lanes = max(1, min(MAX_LANES, room - 2 - panel.n_scores))
