@@ -207,8 +207,7 @@ def report(
     """The figures so far."""
     n_channels = len({channel for _, channel in ledger._last})
     settled = [(kb, n_files) for at_s, kb, n_files in memory if at_s >= min(SETTLED_S, 30 * args.minutes)]
-    n = max(1, len(settled) // 20)
-    first, last = (float(np.median([kb for kb, _ in part])) if part else 0.0 for part in (settled[:n], settled[-n:]))
+    first, last = (float(np.median([kb for kb, _ in part])) if part else 0.0 for part in (settled[:15], settled[-60:]))
     reported = ledger.counters.get("n_hops_skipped", 0) * n_channels + subscriber.n_missed
     latencies = np.array(ledger.latencies_ms)
     return {
@@ -225,7 +224,15 @@ def report(
             **{f"p{share}": float(np.percentile(latencies, share)) for share in (50, 99)},
             "max": float(latencies.max()),
         },
-        "resident_mb": {"after_a_minute": first / 1024, "end": last / 1024, "growth": last / first - 1 if first else 0},
+        "resident_mb": {
+            "after_a_minute": first / 1024,
+            "end": last / 1024,
+            "growth": last / first - 1 if first else 0,
+            "by_minute": [
+                round(float(np.median([kb for at_s, kb, _ in memory if at_s // 60 == minute])) / 1024, 1)
+                for minute in sorted({at_s // 60 for at_s, _, _ in memory})
+            ],
+        },
         "file_descriptors": {"first": settled[0][1], "least": min(f for _, f in settled), "last": settled[-1][1]}
         if settled
         else {},
