@@ -212,8 +212,9 @@ class Bench:
             np.add(front, back, out=out)
             # No step at the window's own edges, since the magnitude is symmetric about them.
             np.subtract(after, before, out=steps)
-            out[..., :-1] += steps
-            out[..., 1:] -= steps
+            inner, outer = out[..., :-1], out[..., 1:]
+            np.add(inner, steps, out=inner)
+            np.subtract(outer, steps, out=outer)
 
         return average
 

@@ -14,6 +14,10 @@ from mird.kernels.frontend import FrontEnd
 from mird.kernels.scalogram_bands import BandScalogram
 
 
+LONG = 10_000
+"""From this length on ducc0 computes one transform faster than several side by side, which leave a core's cache."""
+
+
 class DuccTransforms:
     """See :class:`mird.kernels.scalogram_bands.Transforms`."""
 
@@ -25,7 +29,16 @@ class DuccTransforms:
 
     def bind(self, waves: NDArray[Any]) -> Callable[[], NDArray[Any]]:
         """A call that computes the FFT of ``waves`` in place."""
-        return partial(ducc0.fft.c2c, waves, axes=[1], out=waves)
+        if waves.shape[1] < LONG:
+            return partial(ducc0.fft.c2c, waves, axes=[1], out=waves)
+        rows = list(waves)
+
+        def one_by_one() -> NDArray[Any]:
+            for row in rows:
+                ducc0.fft.c2c(row, out=row)
+            return waves
+
+        return one_by_one
 
 
 class DuccScalogram(BandScalogram):

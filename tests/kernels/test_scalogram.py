@@ -1,6 +1,7 @@
 """The scalogram of every back end against the formulas, its properties, and bad input."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,36 @@ def test_a_cosine_on_a_row_has_its_published_values(whole: Scalogram) -> None:
         # Below the tone a row's filter is passed above its peak: the wavelet's skirts are not symmetric in log
         # frequency.
         assert middle[row - offset] == pytest.approx(wanted, abs=2e-5)
+
+
+IMPULSE = {12: 0.1398816882, 48: 0.0174852110}
+"""Magnitudes of a unit impulse at its place, of rows at 12 voices: 2 e^(wp^3) wp^-20 Gamma(7) / (6 pi s)."""
+
+
+def test_the_reference_gives_an_impulse_its_closed_form(reference: Reference) -> None:
+    samples = np.zeros(8_192)
+    samples[4_000] = 1
+    exact = reference(samples, FrontEnd(window=8_192, n_scales=60, n_columns=8_192))
+    for row, wanted in IMPULSE.items():
+        assert exact[row, 4_000] == pytest.approx(wanted, abs=1e-10)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_an_impulse_has_its_closed_form(name: str) -> None:
+    front_end = FrontEnd(window=4_410, n_scales=60, n_columns=4_410)
+    scalogram = open_scalogram(front_end, name)
+    samples = np.zeros((1, 4_410), np.float32)
+    samples[0, 2_000] = 1
+    sizes = scalogram(samples)[0, :, 2_000]
+    # A column is as wide as a sample here; over it the magnitude falls by its curvature, the variance of the wavelet's
+    # spectrum: moments of a Morse spectrum are Gamma functions.
+    first, second = (math.gamma((20 + n + 1) / 3) / math.gamma(7) for n in (1, 2))
+    wp, finest = (20 / 3) ** (1 / 3), 2.167664111136252 / np.pi
+    for row, peak in IMPULSE.items():
+        scale = finest * 2 ** (row / 12)
+        assert peak == pytest.approx(2 * math.exp(wp**3) * wp**-20 * math.gamma(7) / (6 * np.pi * scale), abs=1e-10)
+        wanted = peak * (1 - (second - first**2) / (24 * scale**2))
+        assert sizes[row] == pytest.approx(wanted, rel=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
