@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.scalogram_bands import BandScalogram
 
-
 LONG = 10_000
 """From this length on ducc0 computes one transform faster than several side by side, which leave a core's cache."""
 

@@ -111,6 +111,11 @@ class StreamScalogram:
                 break
         return segments
 
+    def clear(self) -> None:
+        """Forget the sound and the picture, as if silence had gone before."""
+        self._sound[...] = 0
+        self.magnitudes[...] = 0
+
     def push(self, samples: NDArray[np.floating]) -> NDArray[np.float32]:
         """Move on by one hop.
 

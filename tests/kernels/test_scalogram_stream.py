@@ -63,6 +63,16 @@ def test_channels_do_not_mix(sounds: dict[str, Array]) -> None:
         assert np.abs(got[1] - wanted[0]).max() < 1e-6
 
 
+def test_what_was_cleared_leaves_no_trace(sounds: dict[str, Array]) -> None:
+    stream = StreamScalogram(FRONT_END, ScipyTransforms())
+    hop = sounds["sweep"][None, : stream.hop].astype(np.float32)
+    wanted = stream.push(hop).copy()
+    stream.push(hop[:, ::-1])
+    stream.clear()
+    assert (stream.magnitudes == 0).all()
+    assert np.array_equal(stream.push(hop), wanted)
+
+
 def test_silence_stays_silent_and_bad_hops_move_nothing() -> None:
     stream = StreamScalogram(FRONT_END, ScipyTransforms())
     assert (stream.push(np.zeros((1, stream.hop), np.float32)) == 0).all()
