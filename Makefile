@@ -3,11 +3,11 @@
 #   make run    install what mird needs, then listen to the microphone, or to the demonstration recording without one
 #   make test   install what the tests need too, then run all of them
 #
-# And make screenshots takes the README's pictures anew.
+# And make screenshots takes the README's pictures anew, and make gpu-check runs all that needs an NVIDIA GPU.
 #
 # What is there already is left as it is. PYTHON names the interpreter to use, PYTEST_ARGS is handed to pytest.
 
-.PHONY: run test screenshots
+.PHONY: run test screenshots gpu-check
 
 BIN := .venv/bin
 SET_UP := .ci/set-up setup.py pyproject.toml .ci/constraints.txt examples/javascript/package.json
@@ -24,6 +24,10 @@ test: .venv/ready-to-test
 
 screenshots: .venv/ready-to-test
 	$(BIN)/python tests/screenshots/take.py
+
+# Installs nothing: it is for machines without a network, too.
+gpu-check:
+	@PYTHONPATH=.typing $(or $(wildcard $(BIN)/python),$(PYTHON),python3) tests/benchmarks/gpu_check.py
 
 .venv/ready-to-%: $(SET_UP)
 	@PYTHON="$(PYTHON)" .ci/set-up $*

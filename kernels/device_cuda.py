@@ -6,6 +6,8 @@ CuPy, TensorRT and torch work in the GPU's primary context, and so does pycuda w
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from typing import Any, Final
 
@@ -25,6 +27,8 @@ POLL_S: Final = 50e-6
 
 N_WARM_UP: Final = 2
 """Runs before a capture, in which libraries load kernels and allocate, which a capture may not."""
+
+_log = logging.getLogger(__name__)
 
 
 class CudaDevice:
@@ -83,12 +87,27 @@ class CudaDevice:
             self.stream.synchronize()
             if capture is not None:
                 return capture(enqueue)
-            self.stream.begin_capture()
-            try:
+            graph = self._captured(enqueue)
+        if graph is not None:
+            return lambda: graph.launch(self.stream)
+
+        def launch() -> None:
+            with self.stream:
                 enqueue()
-            finally:
-                graph = self.stream.end_capture()
-        return lambda: graph.launch(self.stream)
+
+        return launch
+
+    def _captured(self, enqueue: Launch) -> Any:
+        """The graph of some work; None where one of the libraries cannot be captured, and each run puts it in anew."""
+        self.stream.begin_capture()
+        try:
+            enqueue()
+            return self.stream.end_capture()
+        except Exception as error:  # noqa: BLE001 - the libraries' errors have no common root
+            _log.warning("no CUDA graph on %s: %s", self.name, one_line(error))
+        with contextlib.suppress(runtime.CUDARuntimeError):
+            self.stream.end_capture()
+        return None
 
     def wait(self, timeout_s: float) -> None:
         """See the protocol."""
