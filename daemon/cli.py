@@ -39,6 +39,7 @@ COMMANDS = {
     "install-service": "run under systemd, from boot or login on; --remove undoes it",
     "evaluate": "measure an encoder on labelled recordings",
     "render": "make training clips out of soundfonts",
+    "mix": "make training clips of an instrument over others",
     "train": "train an encoder",
     "compile": "compile an encoder for an NVIDIA GPU",
 }

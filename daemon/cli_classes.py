@@ -100,14 +100,15 @@ def _build(args: argparse.Namespace) -> int:
     from mird.kernels.recognizer import Recognizer
     from mird.training.errors import TrainingError
     from mird.training.evaluate import embed_recordings
-    from mird.training.manifest import choose_by_source, read_manifest
+    from mird.training.layouts import read_recordings
+    from mird.training.manifest import choose_by_source
 
     recognizer = Recognizer(open_engine(settings_of(args).settings))
     away, only = _names(args.leave_out), _names(args.only)
     rows = [
         row
         for path in args.manifests
-        for row in read_manifest(path)
+        for row in read_recordings(path)
         if row.source not in away and (row.label in only if only else row.is_instrument)
     ]
     absent = only - {row.label for row in rows}

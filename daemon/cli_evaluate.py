@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from mird.kernels.recognizer import Recognizer
     from mird.training.errors import TrainingError
     from mird.training.evaluate import EvaluationSettings, embed_recordings, evaluate
-    from mird.training.manifest import Recording, read_manifest
+    from mird.training.layouts import read_recordings
+    from mird.training.manifest import Recording
 
     unused = [
         name for name, given in (("--out", args.out), ("--peers", args.peers), ("--weights", args.weights)) if given
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     log = Console(stderr=True)
 
     def chosen(path: Path, sources: str, classes: tuple[str, ...]) -> tuple[Recording, ...]:
-        rows = read_manifest(path)
+        rows = read_recordings(path)
         wanted = set(_names(sources))
         missing = wanted - {row.source for row in rows}
         if missing:

@@ -15,7 +15,11 @@ Interrupting (Ctrl-C) leaves a checkpoint.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "manifests", nargs="+", type=Path, metavar="MANIFEST.csv", help="with the columns path,class,source"
+        "manifests",
+        nargs="+",
+        type=Path,
+        metavar="MANIFEST.csv",
+        help="with the columns path,class,source; or a folder with a folder for each class, IRMAS among them",
     )
     parser.add_argument(
         "--recipe", metavar="NAME|FILE",
@@ -87,6 +91,8 @@ def run(args: argparse.Namespace) -> int:
             bar.update(task, completed=done, total=total, description=what)
 
         data = load_data(args.manifests, args.rendered, recipe, args.cache or args.out / "cache", progress)
+        for line in data.damaged:
+            console.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
         for silent in data.silent:
             console.print(f"left out, without sound: {silent.path}", markup=False, highlight=False, soft_wrap=True)
 

@@ -22,7 +22,7 @@ def run_reproduce(args: argparse.Namespace) -> int:
         from mird.training.run import check_machine
     except ModuleNotFoundError as error:
         raise TrainingError(f"training needs {error.name}; install it with: pip install 'mird[train]'") from None
-    from mird.training.manifest import read_manifest
+    from mird.training.layouts import read_recordings
 
     for option in ("splits", "steps"):
         value = getattr(args, option)
@@ -36,7 +36,7 @@ def run_reproduce(args: argparse.Namespace) -> int:
         if args.steps is not None:
             recipe = replace(recipe, pairs=replace(recipe.pairs, n_steps=args.steps))
         recipes[file.stem] = recipe
-    recordings = [row for path in args.manifests for row in read_manifest(path)]
+    recordings = [row for path in args.manifests for row in read_recordings(path)]
     console = Console(stderr=True)
     interrupted = False
 

@@ -60,12 +60,12 @@ def build_cache(
     levels : NDArray[float16], shape (n_recordings, 1 + n_composed, rows, columns), range [-110, 0] dB
         Memory-mapped. Index 0 of the second axis is the clean clip.
     sounding : NDArray[bool], shape (n_recordings,)
-        False for clips without sound: to be reported and left out.
+        False for clips that are damaged or without sound: to be reported and left out.
 
     Raises
     ------
     TrainingError
-        If a clip cannot be read, or the cache cannot be written or is damaged.
+        If the cache cannot be written or is damaged.
     """
     settings = settings or ComposeSettings()
     key = hashlib.sha256(repr((front_end.fingerprint(), n_composed, seed, asdict(settings))).encode())
@@ -83,7 +83,11 @@ def build_cache(
             raise TrainingError(f"{target}: damaged picture cache: {error}; remove it and try again") from None
     clips = []
     for number, recording in enumerate(recordings):
-        clips.append(fit_length(read_mono(recording.path, front_end.rate_hz), front_end.window))
+        try:
+            clip = read_mono(recording.path, front_end.rate_hz)
+        except TrainingError:
+            clip = np.zeros(0, np.float32)
+        clips.append(fit_length(clip, front_end.window))
         if progress:
             progress(number + 1, len(recordings), "reading clips")
     sounding = np.array([np.abs(clip).max() > SILENT for clip in clips])

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from mird.kernels.encoder import EncoderCard, open_encoder
+from mird.training.audio import read_mono
 from mird.training.augment import to_input
 from mird.training.errors import TrainingError
 from mird.training.export import UnitEncoder, export_onnx, quantise, weights_fingerprint
 from mird.training.fitting import check_enough, fit_encoder
-from mird.training.manifest import Recording, read_manifest, split_by_source
+from mird.training.layouts import read_recordings
+from mird.training.manifest import Recording, split_by_source
 from mird.training.material import Material, Part
 from mird.training.pictures import build_cache
 from mird.training.recipe import Recipe
@@ -34,17 +36,21 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Data:
-    """What a run trains on, and what it is calibrated on: the held-out sources, or the same clips if there are none."""
+    """What a run trains on, and what it is calibrated on: the held-out sources, or the same clips if there are none.
+
+    ``silent`` are recordings that were left out, ``damaged`` says in a line each which could not be read.
+    """
 
     material: Material
     held_out: Material
     silent: tuple[Recording, ...]
+    damaged: tuple[str, ...]
 
 
 def load_data(
     manifests: Sequence[Path], rendered: Sequence[Path], recipe: Recipe, cache: Path, progress: Progress | None = None
 ) -> Data:
-    """Read manifests and compute or fetch their pictures.
+    """Read manifests, or folders that are data sets, and compute or fetch their pictures.
 
     Parameters
     ----------
@@ -58,13 +64,13 @@ def load_data(
     Raises
     ------
     TrainingError
-        If a manifest or clip cannot be read, a held-out source or class does not occur, or too little is left to train
+        If a manifest cannot be read, a held-out source or class does not occur, or too little is left to train
         on or to calibrate with.
     """
     options = recipe.data
-    recordings = [row for path in manifests for row in read_manifest(path)]
+    recordings = [row for path in manifests for row in read_recordings(path)]
     training, away = split_by_source(recordings, options.held_out_sources)
-    made = [row for path in rendered for row in read_manifest(path)]
+    made = [row for path in rendered for row in read_recordings(path)]
     absent = set(options.held_out_classes) - {row.label for row in (*recordings, *made)}
     if absent:
         raise TrainingError(f"held-out class {', '.join(sorted(absent))} does not occur in the manifests")
@@ -72,13 +78,19 @@ def load_data(
         tuple(row for row in rows if row.label not in options.held_out_classes) for rows in (training, away, made)
     )
     silent: list[Recording] = []
+    damaged: list[str] = []
 
     def part(rows: Sequence[Recording], n_composed: int, weight: float, *, phrases: bool) -> Part:
         settings = recipe.compose if phrases else replace(recipe.compose, phrase=0.0, chord=0.0)
         levels, sounding = build_cache(
             rows, recipe.front_end, cache, n_composed=n_composed, seed=recipe.seed, settings=settings, progress=progress
         )
-        silent.extend(row for row, sounds in zip(rows, sounding, strict=True) if not sounds)
+        for row in (row for row, sounds in zip(rows, sounding, strict=True) if not sounds):
+            try:
+                read_mono(row.path, recipe.front_end.rate_hz)
+                silent.append(row)
+            except TrainingError as error:
+                damaged.append(str(error))
         kept = levels if sounding.all() else levels[np.flatnonzero(sounding)]
         return Part(tuple(r for r, sounds in zip(rows, sounding, strict=True) if sounds), kept, weight)
 
@@ -90,7 +102,7 @@ def load_data(
     material = Material(parts)
     held_out = Material([part(away, 0, 1.0, phrases=False)]) if away else material
     check_enough(recipe, material, held_out)
-    return Data(material, held_out, tuple(silent))
+    return Data(material, held_out, tuple(silent), tuple(damaged))
 
 
 def check_machine(device: str, n_threads: int) -> None:
@@ -176,6 +188,7 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
         "n_classes": len({r.label for r in data.material.recordings}),
         "n_sources": len({r.source for r in data.material.recordings}),
         "n_silent_left_out": len(data.silent),
+        "n_damaged_left_out": len(data.damaged),
         "unknown_threshold": fitted.threshold,
         "gamma_spread": float(np.std(fitted.head.gamma) / -np.mean(fitted.head.gamma)),
         "recipe": asdict(recipe),

@@ -1,0 +1,129 @@
+"""Mixes in the manner of IRMAS: three seconds of one predominant instrument over others."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from mird.training.audio import read_mono
+from mird.training.compose import ComposeSettings, reverberate
+from mird.training.errors import TrainingError
+from mird.training.layouts import IRMAS
+from mird.training.manifest import REQUIRED, Recording
+
+RATE_HZ = 44_100
+SECONDS = 3
+PARTS = 3
+"""Excerpts of one piece: the same players, another three seconds."""
+
+LEAD_DB = (0.0, 10.0)
+"""The predominant instrument's level above the accompaniment."""
+
+ROOM_SHARE = 0.6
+
+Wave = NDArray[np.float32]
+Cell = tuple[str, str]
+
+
+def mix_excerpts(
+    recordings: Sequence[Recording],
+    folder: Path,
+    *,
+    n_each: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Make excerpts of every class of IRMAS that has recordings, in IRMAS' layout: ``cel/[cel][mix]0001__1.flac``.
+
+    Players never mix within one line: the notes of a line are of one class and source. Accompaniment is two or three
+    other classes, each a line of its own.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Single notes or phrases.
+    folder : Path
+        Gets the files and ``manifest.csv``, whose ``source`` is the predominant player's.
+    n_each : int > 0
+        Excerpts of each class.
+    seed : int >= 0
+        Decides everything.
+
+    Returns
+    -------
+    Path
+        The manifest.
+
+    Raises
+    ------
+    TrainingError
+        If fewer than three classes have recordings, or a file cannot be read or written.
+    """
+    cells: dict[str, dict[str, list[Recording]]] = {}
+    for recording in recordings:
+        if recording.is_instrument:
+            cells.setdefault(recording.label, {}).setdefault(recording.source, []).append(recording)
+    codes = {code: label for code, label in IRMAS.items() if label in cells}
+    if not codes or len(cells) < 3:
+        raise TrainingError(
+            f"mixes need a class of IRMAS ({', '.join(sorted(IRMAS.values()))}) and two others; there are: "
+            f"{', '.join(sorted(cells)) or 'none'}"
+        )
+    rows: list[tuple[object, ...]] = []
+    total = len(codes) * n_each
+    for number, (code, label) in enumerate(codes.items()):
+        for excerpt in range(n_each):
+            piece, part = divmod(excerpt, PARTS)
+            players = np.random.default_rng((seed, number, piece))
+            source = str(players.choice(sorted(cells[label])))
+            others = [str(each) for each in players.permutation(sorted(set(cells) - {label}))[: players.integers(2, 4)]]
+            band = [cells[other][str(players.choice(sorted(cells[other])))] for other in others]
+            rng = np.random.default_rng((seed, number, piece, part))
+            sound = _excerpt(rng, cells[label][source], band)
+            path = folder / code / f"[{code}][mix]{piece + 1:04d}__{part + 1}.flac"
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, sound, RATE_HZ, subtype="PCM_16")
+            except (OSError, soundfile.LibsndfileError) as error:
+                raise TrainingError(f"{path}: cannot write the excerpt: {error}") from None
+            rows.append((path.relative_to(folder), label, source, f"{code}/{piece + 1:04d}"))
+            if progress:
+                progress(len(rows), total)
+    manifest = folder / "manifest.csv"
+    try:
+        with manifest.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([(*REQUIRED, "original_name"), *rows])
+    except OSError as error:
+        raise TrainingError(f"{manifest}: cannot write the manifest: {error.strerror}") from None
+    return manifest
+
+
+def _excerpt(rng: np.random.Generator, lead: Sequence[Recording], band: Sequence[Sequence[Recording]]) -> Wave:
+    """One excerpt, shape (n,), peak 0.7."""
+    front = _line(rng, lead)
+    back = np.sum([_line(rng, player) for player in band], axis=0, dtype=np.float32)
+    ratio = np.sqrt(np.mean(front**2) / max(float(np.mean(back**2)), 1e-12)) * 10 ** (-rng.uniform(*LEAD_DB) / 20)
+    mixed = front + back * np.float32(ratio)
+    peak = float(np.abs(mixed).max())
+    return (mixed * np.float32(0.7 / peak)).astype(np.float32) if peak else mixed.astype(np.float32)
+
+
+def _line(rng: np.random.Generator, player: Sequence[Recording]) -> Wave:
+    """Notes of one player, one after the other, sometimes in a room."""
+    line = np.zeros(SECONDS * RATE_HZ, np.float32)
+    at_s, beat_s = float(rng.uniform(-0.3, 0.0)), float(rng.uniform(0.2, 0.8))
+    while at_s < SECONDS:
+        note = read_mono(player[int(rng.integers(len(player)))].path, RATE_HZ)
+        peak = float(np.abs(note).max())
+        begin = int(at_s * RATE_HZ)
+        note, begin = note[max(0, -begin) :], max(0, begin)
+        n = min(len(note), len(line) - begin)
+        if peak and n > 0:
+            line[begin : begin + n] += note[:n] * np.float32(0.5 / peak * 10 ** (rng.uniform(-6, 0) / 20))
+        at_s += beat_s * float(rng.choice([0.5, 1, 1, 2]))
+    return reverberate(rng, line, RATE_HZ, ComposeSettings()) if rng.random() < ROOM_SHARE else line
