@@ -4,10 +4,10 @@ usage: python -m tests.benchmarks.soak [--minutes 60] [--hop-ms 50] [--out FILE]
 
 It captures through PortAudio from a PulseAudio null sink of its own, into which the recordings (the demonstration by
 default) are played again and again. Meanwhile subscribers come and go one by one and fifty at a time, one never reads,
-the metrics are fetched, and a class is enrolled, undone or forgotten every ten seconds. What one patient subscriber
-receives is held against what the daemon says that it left out: every hop must be a frame, a skipped one that was
-counted, or a gap that was counted. Exit status 1 where something was lost in silence, memory grew by 1 % or more after
-the first minute, or file descriptors did.
+the metrics are read, clips of events are kept and removed, and a class is enrolled, undone or forgotten every ten
+seconds. What one patient subscriber receives is held against what the daemon says that it left out: every hop must be
+a frame, a skipped one that was counted, or a gap that was counted. Exit status 1 where something was lost in silence,
+memory grew by 1 % or more after the first minute, or file descriptors did.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import argparse
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -42,6 +44,8 @@ from mird.daemon.paths import shipped
 SETTLED_S = 60.0
 CHANGE_S = 10.0
 VISIT_S = 0.7
+SCRAPE_S = 5.0
+KEPT_METRICS = ("mird_clip", "mird_stage_seconds{", "mird_subscribers", "mird_queue", "mird_published")
 CROWD = 50
 MAX_GROWTH = 0.01
 
@@ -80,18 +84,21 @@ class Ledger:
 
 
 @contextmanager
-def running(folder: Path, sink: NullSink, hop_ms: int, options: list[str]) -> Iterator[tuple[int, str, str]]:
-    """A daemon: its process, and the addresses that it publishes and is controlled at."""
+def running(folder: Path, sink: NullSink, hop_ms: int, options: list[str]) -> Iterator[tuple[int, str, str, str]]:
+    """A daemon: its process, and the addresses that it publishes, is controlled and measured at."""
     publish, control = f"ipc://{folder}/publish", f"ipc://{folder}/control"
     command: list[str | Path] = [Path(sys.executable).with_name("mird"), "run", "--quiet", "--hop-ms", str(hop_ms)]
-    command += ["--publish", publish, "--control", control, *options]
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        metrics = f"127.0.0.1:{probe.getsockname()[1]}"
+    command += ["--publish", publish, "--control", control, "--metrics", metrics]
+    command += ["--clips", folder / "clips", "--clips-mb", "20", *options]
     environment = os.environ | sink.environment | {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     with (
         (folder / "daemon.log").open("wb") as log,
         subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=log) as process,
     ):
         try:
-            yield process.pid, publish, control
+            yield process.pid, publish, control, f"http://{metrics}/metrics"
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(10.0)
@@ -115,16 +122,24 @@ def visit(publish: str, stop: threading.Event, counts: dict[str, int]) -> None:
             n = CROWD if counts["n_visits"] % 40 == 0 else 1
             with ExitStack() as open_sockets:
                 sockets = [open_sockets.enter_context(context.socket(zmq.SUB)) for _ in range(n)]
-                for socket in sockets:
-                    socket.linger = 0
-                    socket.rcvtimeo = 5_000
-                    socket.subscribe(b"mird/1/")
-                    socket.connect(publish)
-                for socket in sockets:
+                for visitor in sockets:
+                    visitor.linger = 0
+                    visitor.rcvtimeo = 5_000
+                    visitor.subscribe(b"mird/1/")
+                    visitor.connect(publish)
+                for visitor in sockets:
                     try:
-                        socket.recv_multipart()
+                        visitor.recv_multipart()
                     except zmq.Again:
                         counts["n_visitors_without_a_message"] += 1
+
+
+def scrape(url: str, stop: threading.Event, metrics: dict[str, float]) -> None:
+    """Read the metrics as Prometheus would."""
+    while not stop.wait(SCRAPE_S):
+        with urllib.request.urlopen(url, timeout=10.0) as answer:
+            lines = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line.startswith("mird_")]
+        metrics.update({name: float(value) for name, value in lines})
 
 
 def change(control: str, stop: threading.Event, counts: dict[str, int]) -> None:
@@ -160,7 +175,8 @@ def soak(args: argparse.Namespace, folder: Path, sink: NullSink) -> dict[str, An
     stop = threading.Event()
     counts = dict.fromkeys(("n_visits", "n_visitors_without_a_message", "n_changes", "n_failed_changes"), 0)
     memory: list[tuple[float, int, int]] = []
-    with running(folder, sink, args.hop_ms, args.option) as (pid, publish, control), zmq.Context() as context:
+    metrics: dict[str, float] = {}
+    with running(folder, sink, args.hop_ms, args.option) as (pid, publish, control, url), zmq.Context() as context:
         ledger = Ledger(round(args.hop_ms * 44.1))
         with Subscriber(publish, ("frame", "hb", "state")) as subscriber, context.socket(zmq.SUB) as sleeper:
             sleeper.linger = 0
@@ -172,6 +188,7 @@ def soak(args: argparse.Namespace, folder: Path, sink: NullSink) -> dict[str, An
                 threading.Thread(target=play, args=(sink, recordings, stop)),
                 threading.Thread(target=visit, args=(publish, stop, counts)),
                 threading.Thread(target=change, args=(control, stop, counts)),
+                threading.Thread(target=scrape, args=(url, stop, metrics)),
             ]
             for thread in threads:
                 thread.start()
@@ -194,7 +211,8 @@ def soak(args: argparse.Namespace, folder: Path, sink: NullSink) -> dict[str, An
             while not isinstance(message := subscriber.recv(5.0), Heartbeat):  # the counters of the last frame
                 ledger.take(message)
             ledger.take(message)
-            return report(args, ledger, subscriber, memory, counts)
+            kept = {name: value for name, value in metrics.items() if name.startswith(KEPT_METRICS)}
+            return {**report(args, ledger, subscriber, memory, counts), "metrics": kept}
 
 
 def report(
