@@ -166,4 +166,5 @@ def _open(back_end: BackEnd, path: Path, folder: Path, card: EncoderCard, precis
         encoder, dtype = TorchStage(by_torch, device), by_torch.dtype
     support = ResidentSupport(device, len(card.head.gamma))
     comparison = CupyComparison(card, device, support)
-    return DeviceRecognizer(card, device, CupyPictures(card.front_end, device, dtype), encoder, comparison, support)
+    pictures = CupyPictures(card.front_end, device, dtype)
+    return DeviceRecognizer(card, device, pictures, encoder, comparison, support, precision)

@@ -64,6 +64,8 @@ class DeviceRecognizer:
     pictures, encoder, comparison : Stage
     support : ResidentSupport
         That ``comparison`` reads.
+    precision : str
+        Of the encoder, for the name.
     buckets : sequence of int
         Sizes of batch, ascending; larger ones are cut, and what lies between is filled up.
 
@@ -86,10 +88,11 @@ class DeviceRecognizer:
         encoder: Stage,
         comparison: Stage,
         support: ResidentSupport,
+        precision: str = "float16",
         buckets: Sequence[int] = BUCKETS,
     ) -> None:
         self.card = card
-        self.name = f"{pictures.name}+{encoder.name}"
+        self.name = f"{pictures.name}+{encoder.name} ({precision})"
         self._device, self._support, self._buckets = device, support, tuple(buckets)
         self._stages = pictures, encoder, comparison
         self._lanes: dict[int, Lane] = {}

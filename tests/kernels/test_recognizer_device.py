@@ -122,7 +122,7 @@ def open_on(device: HostDevice, encoder: Encoder) -> DeviceRecognizer:
         ),
         HostStage("numpy", device, compare, lambda: (support.capacity,)),
         support,
-        BUCKETS,
+        buckets=BUCKETS,
     )
 
 
@@ -207,6 +207,10 @@ def test_a_support_set_that_outgrows_its_room_gets_more(
     assert device.n_allocated > n_allocated
 
 
+def test_its_name_says_what_computes(recognizer: DeviceRecognizer) -> None:
+    assert recognizer.name == "scipy+onnxruntime (float16)"
+
+
 def test_no_windows_and_no_classes(recognizer: DeviceRecognizer, encoder: Encoder) -> None:
     assert recognizer.score(sounds(encoder.card, 0), classes(3)).shape == (0, 3)
     assert recognizer.score(sounds(encoder.card, 2), classes(0)).shape == (2, 0)
@@ -262,13 +266,13 @@ def test_scalograms_are_there_for_whoever_looks(device: HostDevice, encoder: Enc
     cpu.embed(windows)
     switching.offer(open_on(device, encoder))
     embeddings, scores = switching.recognise(windows, support)
-    np.testing.assert_array_equal(switching.magnitudes, cpu.magnitudes)
+    np.testing.assert_allclose(switching.magnitudes, cpu.magnitudes, rtol=1e-5)
     np.testing.assert_allclose(scores, cpu.compare(embeddings, support), rtol=1e-5)
     assert switching.seconds.keys() == {"scalogram", "encoder", "similarity"}
     assert switching.seconds["encoder"] > 0
     device.fault = RuntimeError("lost")
     switching.recognise(windows[:1], support)
-    np.testing.assert_array_equal(switching.magnitudes, cpu.magnitudes[:1])
+    np.testing.assert_allclose(switching.magnitudes, cpu.magnitudes[:1], rtol=1e-5)
     assert switching.seconds["scalogram"] > 0
 
 
@@ -318,6 +322,6 @@ def test_a_stage_may_record_in_the_devices_place(device: HostDevice, encoder: En
     last = stage(256)
     last.capture = capture  # type: ignore[assignment]
     support = ResidentSupport(device, 16)
-    made = DeviceRecognizer(encoder.card, device, stage(4), stage(16), last, support, (1, 2))
+    made = DeviceRecognizer(encoder.card, device, stage(4), stage(16), last, support, buckets=(1, 2))
     assert len(recorded) == 2
     np.testing.assert_allclose(made.score(sounds(encoder.card, 2), classes(3)), 1 / (1 + np.exp(-1.0)), rtol=1e-6)
