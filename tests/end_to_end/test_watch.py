@@ -134,10 +134,10 @@ def test_keys_teach_correct_forget_and_undo(terminal: Terminal, daemon: ControlC
     terminal.until(lambda text: "Forget an instrument" in text)
     terminal.write(MARKUP)
     terminal.press("Enter")
-    terminal.until(lambda text: "forgotten" in text)
+    terminal.until(lambda text: "is forgotten" in text)
     assert MARKUP not in _names(daemon)
     terminal.press("u")
-    terminal.until(lambda text: "taken" in text)
+    terminal.until(lambda text: "is taken back" in text)
     assert MARKUP in _names(daemon)
     daemon.undo()
 
