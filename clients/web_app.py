@@ -144,9 +144,11 @@ async def serve(app: Any, feed: Feed, listener: sockets.socket) -> None:
             ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
+            log_level="error",  # what strangers send is no news
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            limit_concurrency=256,
             timeout_graceful_shutdown=1,
         )
     )
