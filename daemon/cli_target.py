@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _serves(status: Mapping[str, Any], settings: "Settings") -> bool:
     """Whether a daemon uses the support set and the encoder that the settings name."""
     if settings.support and os.path.realpath(status["support"]) != os.path.realpath(settings.support):
         return False
-    if not settings.engine or os.path.realpath(status["engine_file"] or "") == os.path.realpath(settings.engine):
+    if not settings.engine or status["engine_file"] == os.path.realpath(Path(settings.engine).expanduser()):
         return True
     from mird.daemon.assembly import open_engine
 

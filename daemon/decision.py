@@ -54,8 +54,8 @@ class DecisionSettings:
     unknown_threshold: float
     silence_dbfs: float = -55.0
     silence_hysteresis_db: float = 3.0
-    smoothing_s: float = 0.3
-    hold_s: float = 0.2
+    smoothing_s: float = 0.05
+    hold_s: float = 0.3
     release_s: float = 0.3
     class_thresholds: Mapping[str, float] = field(default_factory=dict)
 

@@ -10,11 +10,13 @@ main thread             signals, control socket, every change of the support set
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -384,7 +386,7 @@ class Daemon:
             "detail": status.detail,
             "version": version("mird"),
             "engine": self._engine(),
-            "engine_file": self._settings.engine,
+            "engine_file": os.path.realpath(Path(self._settings.engine).expanduser()) if self._settings.engine else "",
             "fingerprint": self._recognizer.card.fingerprint,
             "support": str(self._store.path),
             "source": self._source,

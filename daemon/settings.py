@@ -91,10 +91,10 @@ class Settings(BaseSettings):
     unknown_threshold: Threshold | None = None
     """Score below which a sound is unknown; none: the encoder's calibration."""
 
-    smoothing_ms: Annotated[int, Field(ge=0, le=10_000)] = 300
+    smoothing_ms: Annotated[int, Field(ge=0, le=10_000)] = 50
     """Time constant of the scores' smoothing, in ms."""
 
-    hold_ms: Annotated[int, Field(ge=0, le=10_000)] = 200
+    hold_ms: Annotated[int, Field(ge=0, le=10_000)] = 300
     """Time that a class must lead before its event starts, in ms."""
 
     release_ms: Annotated[int, Field(ge=0, le=10_000)] = 300
