@@ -18,8 +18,8 @@ LEAST_DRIVER = (13, 0)
 LEAST_CAPABILITY = (7, 5)
 """Oldest compute capability that CUDA 13 and TensorRT 11 compile for."""
 
-LEAST_BYTES = 1_000_000_000
-"""Memory that the engine, its work space and CUDA itself need, with room for 64 channels."""
+LEAST_BYTES = 2_000_000_000
+"""Memory for the engine, CUDA itself and the work space of 105 windows (all batches), 4 MB each of it bands alone."""
 
 NO_DEVICE = 100
 STALE_DRIVER = 803
@@ -94,7 +94,7 @@ def find_gpu(library: str = LIBRARY) -> Gpu:
             f"{gpu.name} has compute capability {_dotted(gpu.capability)}, and {_dotted(LEAST_CAPABILITY)} is the least"
         )
     if gpu.memory_bytes < LEAST_BYTES:
-        raise EngineError(f"{gpu.name} has {gpu.memory_bytes / 1e9:.1f} GB of memory, and 1 GB is needed")
+        raise EngineError(f"{gpu.name} has {gpu.memory_bytes / 1e9:.1f} GB of memory, and 2 GB are needed")
     return gpu
 
 

@@ -69,7 +69,7 @@ class TensorRtEncoder:
     def bind(self, n: int, source: Any) -> tuple[Any, Launch]:
         """See :class:`mird.kernels.device.Stage`; pictures of shape (n, channels, rows, columns) to embeddings."""
         stream = self.device.stream
-        context = self._engine.create_execution_context()
+        context = self._make_context()
         if context is None:
             raise EngineError(f"{self.name} has no room on {self.device.name} for {n} pictures: {self._logger.last}")
         if (source.dtype, source.shape) != (self.dtype, (n, *self._shape)):
@@ -88,6 +88,16 @@ class TensorRtEncoder:
                 raise EngineError(f"{self.name} failed on {self.device.name}: {self._logger.last}")
 
         return embeddings, enqueue
+
+    def _make_context(self) -> Any:
+        strategy = getattr(self._library, "DynamicShapesKernelSpecializationStrategy", None)
+        if strategy is None:
+            return self._engine.create_execution_context()
+        # TensorRT-RTX compiles kernels on this machine, and by default beside the first runs: a graph that is recorded
+        # meanwhile would keep those that it begins with.
+        config = self._engine.create_runtime_config()
+        config.dynamic_shapes_kernel_specialization_strategy = strategy.EAGER
+        return self._engine.create_execution_context(config)
 
     def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         """See :class:`mird.kernels.encoder.Encoder`; from one thread at a time."""

@@ -47,7 +47,7 @@ def test_the_cpu_that_is_asked_for_serves(encoder_file: Path, tmp_path: Path, dr
 
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
-    [("STUB_CAPABILITY", "61", "is the least"), ("STUB_COUNT", "0", "sees no GPU"), ("STUB_MB", "10", "is needed")],
+    [("STUB_CAPABILITY", "61", "is the least"), ("STUB_COUNT", "0", "sees no GPU"), ("STUB_MB", "10", "are needed")],
 )
 def test_a_gpu_that_will_not_do_is_the_reason_everywhere(
     encoder_file: Path,

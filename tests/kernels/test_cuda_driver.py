@@ -31,7 +31,7 @@ def test_gpu_is_described(driver: str) -> None:
         ("STUB_INIT", "999", r"the NVIDIA driver cannot start \(CUDA error 999\); `nvidia-smi` may say more"),
         ("STUB_GET", "101", r"the NVIDIA driver cannot open the GPU \(CUDA error 101\)"),
         ("STUB_CAPABILITY", "61", "Stub 9000 has compute capability 6.1, and 7.5 is the least"),
-        ("STUB_MB", "500", "Stub 9000 has 0.5 GB of memory, and 1 GB is needed"),
+        ("STUB_MB", "500", "Stub 9000 has 0.5 GB of memory, and 2 GB are needed"),
     ],
 )  # fmt: skip
 def test_what_will_not_do_is_said_in_a_line(

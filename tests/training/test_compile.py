@@ -13,7 +13,7 @@ from mird.kernels.encoder_graph import Precision, float_graph, graph_in, load_gr
 from mird.kernels.errors import EngineError
 from mird.kernels.plan_cache import BUCKETS, PlanKey, model_hash, read_plan
 from mird.kernels.tensorrt_library import load_library, make_logger
-from mird.training.compile_build import check_types, layer_types, parse
+from mird.training.compile_build import build, check_types, layer_types, parse
 from mird.training.compile_engine import CompileRequest, compare, compile_engine
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models" / "default.onnx"
@@ -76,6 +76,20 @@ def test_every_picture_of_a_bucket_is_a_profile(library: Any) -> None:
     assert tuple(network.get_input(0).shape) == (-1, 1, 112, 112)
     assert tuple(network.get_output(0).shape) == (-1, 256)
     assert layer_types(library, network)["convolution float"] == 53
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorRT-RTX has timings in name only
+def test_timings_are_kept_and_what_is_no_timings_is_begun_anew(library: Any, tmp_path: Path) -> None:
+    timing, logger = tmp_path / "engines" / "rtx.timing", make_logger(library)
+    graph = graph_in(load_graph(SHIPPED), "float16").SerializeToString()
+    plans = []
+    for content in (None, None, b"no timings at all"):
+        if content is not None:
+            timing.write_bytes(content)
+        made = parse(library, logger, graph)
+        plans.append(build(library, logger, *made, (1,), "8.9", timing, lambda *_: None))
+        assert timing.stat().st_size > 100
+    assert len({len(plan) for plan in plans}) == 1
 
 
 def test_a_quantisation_of_onnxruntimes_kind_is_refused_in_a_line(library: Any) -> None:
