@@ -26,6 +26,9 @@ N_EVENTS: Final = 200
 N_PICTURES: Final = 150
 """Messages of each channel's scalogram that are kept for who joins while somebody else looks."""
 
+N_AT_ONCE: Final = 400
+"""Of these, the most that who joins is sent at once: fewer than a browser's queue holds."""
+
 SILENT_DAEMON_S: Final = 3.0
 WATCH_S: Final = 0.5
 
@@ -114,7 +117,7 @@ class Feed:
         viewer.offer(self.snapshot())
         if viewer.looks:
             for pictures in self._pictures.values():
-                for picture in pictures:
+                for picture in list(pictures)[-(N_AT_ONCE // len(self._pictures)) :]:
                     viewer.offer(picture)
         self.count_lookers()
 

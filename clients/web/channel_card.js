@@ -4,6 +4,7 @@ import { NO_INSTRUMENT } from "./colours.js";
 import { ScalogramView } from "./scalogram.js";
 
 const QUIET_DBFS = -60;
+const N_TOP = 6;
 
 export class ChannelCard {
   // onCorrect(channel, label): the user says that this is wrong
@@ -31,8 +32,9 @@ export class ChannelCard {
     setText(this.label, frame.label);
     setText(this.confidence, frame.label === "silence" ? "" : `${Math.round(100 * frame.confidence)} %`);
     this.card.classList.toggle("none", NO_INSTRUMENT.has(frame.label));
-    while (this.top.children.length > frame.top.length) this.top.lastElementChild.remove();
-    frame.top.forEach((row, i) => {
+    const top = frame.top.slice(0, N_TOP);
+    while (this.top.children.length > top.length) this.top.lastElementChild.remove();
+    top.forEach((row, i) => {
       const item = this.top.children[i] ?? this.top.appendChild(newRow());
       setText(item.children[0], row.label);
       setText(item.children[1], `${Math.round(100 * row.score)} %`);

@@ -28,6 +28,7 @@ const link = new Link({
   onConnected: (is) => {
     connected = is;
     showNotice();
+    if (!is) restAll(); // what was so is not known to be so now
   },
 });
 

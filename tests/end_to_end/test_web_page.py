@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -149,24 +150,41 @@ def concert(lasting_user: "User", demonstration: "Demonstration") -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def web(lasting_user: "User") -> Iterator[str]:
-    """A running `mird web`: its address."""
-    process = lasting_user.start("web", "--listen", "127.0.0.1:0")
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.terminate()
-        _, errors = process.communicate(timeout=PATIENCE_S)
-        assert (process.returncode, errors) == (0, "")
+class Server:
+    """`mird web`, which can be started anew at the same address."""
+
+    def __init__(self, user: "User") -> None:
+        self._user = user
+        self._process: subprocess.Popen[str] | None = None
+        self.address = ""
+
+    def start(self) -> None:
+        port = self.address.rpartition(":")[2].rstrip("/") or "0"
+        self._process = self._user.start("web", "--listen", f"127.0.0.1:{port}")
+        assert self._process.stdout is not None
+        self.address = self._process.stdout.readline().strip()
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        _, errors = self._process.communicate(timeout=PATIENCE_S)
+        assert (self._process.returncode, errors) == (0, "")
 
 
 @pytest.fixture(scope="module")
-def page(web: str) -> Iterator[Page]:
+def web(lasting_user: "User") -> Iterator[Server]:
+    """A running `mird web`."""
+    server = Server(lasting_user)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def page(web: Server) -> Iterator[Page]:
     with _browser() as driver:
-        driver.get(web)
-        yield Page(driver, web)
+        driver.get(web.address)
+        yield Page(driver, web.address)
         complaints = [line for line in driver.get_log("browser") if not re.search("/live|/enroll", line["message"])]  # type: ignore[no-untyped-call]
         assert complaints == []
 
@@ -266,6 +284,7 @@ def _two_at_once(page: Page) -> None:
     """The overlay in a second tab, transparent, while the page sleeps behind it; then the page catches up."""
     driver = page.driver
     first = driver.current_window_handle
+    page.script("window.hid = 0; addEventListener('visibilitychange', () => (window.hid += document.hidden))")
     driver.switch_to.new_window("tab")
     driver.get(page.address + "overlay?align=right&size=9")
     page.until(lambda: page.text(".tag.shown .label") in ("trumpet", "piano"))
@@ -274,18 +293,23 @@ def _two_at_once(page: Page) -> None:
     assert page.script("return document.querySelectorAll('.tag').length") == 1
     driver.close()
     driver.switch_to.window(first)
+    assert page.script("return window.hid") == 1
     before = page.text("#history li:first-child .when")
     page.until(lambda: page.text("#history li:first-child .when") != before)
 
 
-def test_it_survives_the_daemon_and_itself(page: Page, lasting_user: "User", concert: Path) -> None:
+def test_it_survives_the_daemon_and_mird_web(page: Page, web: Server, lasting_user: "User", concert: Path) -> None:
     page.until_text("#notice", "The daemon is silent")
     assert page.text('[data-channel="1"] .label') not in ("trumpet", "piano")
     with lasting_user.daemon("--source", f"file:{concert}", "--loop", "--name", "stage"):
         page.until_text('[data-channel="1"] .label', "trumpet", "piano")
         assert page.text("#notice") == ""
         assert page.text("#state") == "live"
-        assert "now" in page.text("#history li:first-child .long") or "s" in page.text("#history li:first-child .long")
+        web.stop()
+        page.until_text("#notice", "No connection to mird web; trying again.")
+        web.start()
+        page.until_text('[data-channel="1"] .label', "trumpet", "piano")
+        assert page.text("#notice") == ""
 
 
 def test_it_fits_a_phone_and_the_dark(page: Page) -> None:
