@@ -345,7 +345,7 @@ class Daemon:
             Something is wrong with them; everything is as it was.
         """
         loaded = self._load()
-        support_changed = self._store.refresh()
+        support_changed = self._store.refresh(always=True)
         self._settings, changed, restart_needed = swapped(self._settings, loaded)
         self._store.unknown_threshold = self._settings.unknown_threshold
         self._store.class_thresholds = self._settings.class_thresholds

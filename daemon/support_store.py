@@ -176,8 +176,13 @@ class SupportStore:
         """Give a class a threshold of its own, or none; SupportError as :meth:`SupportSet.with_threshold`."""
         self._change(lambda current: current.with_threshold(name, threshold))
 
-    def refresh(self) -> bool:
+    def refresh(self, *, always: bool = False) -> bool:
         """Read the file again where somebody else has changed it since it was last read or written here.
+
+        Parameters
+        ----------
+        always : bool
+            Also where it looks as it did.
 
         Returns
         -------
@@ -187,17 +192,18 @@ class SupportStore:
         Raises
         ------
         SupportError
-            The file cannot be used: the set is as it was, and this is not said again until the file changes again.
+            The file cannot be used: the set is as it was. It is not looked at again until it changes, or `always`.
         """
         identity = self._file_identity()
-        if identity == self._seen:
+        if identity == self._seen and not always:
             return False
         self._seen = identity
         try:
             changed = support.load(self.path, self._fingerprint)
         except FileNotFoundError:
-            _log.warning("support set %s is gone: beginning anew with the set that mird ships", self.path)
             changed = self._start()
+            if changed.classes != self.current.classes:
+                _log.warning("support set %s is gone: beginning anew with the set that mird ships", self.path)
         if changed == self.current:
             return False
         self.current = changed

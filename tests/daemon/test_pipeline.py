@@ -10,6 +10,7 @@ import soxr
 from numpy.typing import NDArray
 
 from mird.daemon.capture import Stream, new_stream
+from mird.daemon.heard import Heard
 from mird.daemon.messages import Event, Frame, Level, Message, encode
 from mird.daemon.pipeline import Pipeline
 from mird.daemon.ring import Chunk, Ring
@@ -303,3 +304,69 @@ def test_the_first_event_begins_where_the_sound_does(
         messages_of(Pipeline(recognizer, stream_of(), Settings()), blocks_of(sound, 4_410), store.snapshot)
     )
     assert abs(events[0].sample_start - n_silent) <= RATE_HZ // 50
+
+
+def heard_of(stream: Stream) -> Heard:
+    return Heard(stream.stream_id, stream.source, stream.channels, RATE_HZ, 1.0)
+
+
+def test_what_is_heard_is_kept_for_whoever_enrols_or_corrects(
+    recognizer: Recognizer, store: SupportStore, demonstration: Samples
+) -> None:
+    stream = stream_of(channels=(3,))
+    heard = heard_of(stream)
+    pipeline = Pipeline(recognizer, stream, Settings(), heard)
+    samples = demonstration[: 5 * RATE_HZ]
+    messages = messages_of(pipeline, blocks_of(samples, 4_410), store.snapshot)
+    assert np.array_equal(heard.sound(3, 5.0), samples)
+    last = frames_in(messages)[-1]
+    (level,) = heard.levels()
+    assert (level.channel, level.label, level.confidence) == (3, last.label, last.confidence)
+    for event in (each for each in events_in(messages) if each.event == "end"):
+        stretch = heard.stretch(None, event.event_id, 5)
+        assert (stretch.label, stretch.channel) == (event.label, 3)
+        scores = recognizer.compare(stretch.embeddings, store.snapshot.prototypes)
+        assert event.label in {store.snapshot.prototypes.names[best] for best in scores.argmax(axis=1)}
+        assert stretch.end_s == pytest.approx((event.sample_end or 0) / RATE_HZ, abs=1e-4)
+
+
+def test_lost_sound_is_silence_in_what_is_kept_too(
+    recognizer: Recognizer, store: SupportStore, demonstration: Samples
+) -> None:
+    stream = stream_of()
+    heard = heard_of(stream)
+    pipeline = Pipeline(recognizer, stream, Settings(), heard)
+    chunks = [
+        Chunk(0, demonstration[: 2 * RATE_HZ, None], 0),
+        Chunk(3 * RATE_HZ, demonstration[3 * RATE_HZ : 4 * RATE_HZ, None], RATE_HZ),
+    ]
+    messages_of(pipeline, chunks, store.snapshot, finish=False)
+    kept = heard.sound(1, 4.0)
+    assert not kept[2 * RATE_HZ : 3 * RATE_HZ].any()
+    assert np.array_equal(kept[3 * RATE_HZ :], demonstration[3 * RATE_HZ : 4 * RATE_HZ])
+
+
+def test_thresholds_and_gates_are_in_force_from_the_next_hop(
+    recognizer: Recognizer, store: SupportStore, demonstration: Samples
+) -> None:
+    settings = Settings(smoothing_ms=0, hold_ms=0, release_ms=0)
+    pipeline = Pipeline(recognizer, stream_of(), settings)
+
+    def label(at_s: float, snapshot: Snapshot) -> str:
+        first = round(at_s * RATE_HZ)
+        pipeline.push(Chunk(first, demonstration[first : first + 4_410, None], 0))
+        return [frame.label for messages in pipeline.hops(lambda: snapshot) for frame in frames_in(messages)][-1]
+
+    for tenth in range(20):
+        pipeline.push(Chunk(4_410 * tenth, demonstration[4_410 * tenth : 4_410 * (tenth + 1), None], 0))
+    assert label(2.0, store.snapshot) == "piano"
+    store.set_threshold("piano", 1.0)
+    assert label(2.1, store.snapshot) == "unknown"
+    store.set_threshold("piano", None)
+    assert label(2.2, store.snapshot) == "piano"
+    pipeline.tune(settings, {1: -0.5})
+    assert label(2.3, store.snapshot) == "silence"
+    pipeline.tune(settings, {2: -0.5})
+    assert label(2.4, store.snapshot) == "piano"
+    pipeline.tune(settings.model_copy(update={"unknown_threshold": 1.0}), {})
+    assert label(2.5, store.snapshot) == "unknown"

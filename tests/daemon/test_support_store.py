@@ -165,3 +165,65 @@ def test_a_default_of_another_encoder_is_left_out_with_a_warning(
         store = store_at(encoder, tmp_path / "support.mird", tmp_path / "default.mird")
     assert names(store) == set()
     assert "of another encoder: nothing is known until a class is enrolled" in caplog.text
+
+
+def test_a_file_that_somebody_else_changes_is_read_anew(store: SupportStore, encoder: Encoder, piano: Samples) -> None:
+    store.enroll("mine", piano, "clip.wav")
+    assert not store.refresh(), "our own change is no news"
+    other = store_at(encoder, store.path)
+    other.enroll("yours", piano, "clip.wav")
+    other.set_threshold("mine", 0.9)
+    assert store.refresh()
+    assert names(store) >= {"mine", "yours"}
+    assert store.snapshot.thresholds == {"mine": 0.9}
+    assert not store.refresh()
+    shown = {known["name"]: (known["threshold"], known["has_threshold"]) for known in store.listing()["classes"]}
+    assert shown["mine"] == (0.9, True)
+    assert shown["yours"] == (encoder.card.unknown_threshold, False)
+
+
+def test_a_file_that_somebody_else_damages_changes_nothing(store: SupportStore, piano: Samples) -> None:
+    store.enroll("mine", piano, "clip.wav")
+    before, whole = store.snapshot, store.path.read_bytes()
+    store.path.write_bytes(whole[:-1])
+    with pytest.raises(SupportDamagedError):
+        store.refresh()
+    assert not store.refresh(), "said once"
+    with pytest.raises(SupportDamagedError):
+        store.refresh(always=True)
+    assert store.snapshot is before
+    store.path.write_bytes(whole)
+    assert not store.refresh(), "what it says is known"
+    store.forget("mine")
+
+
+def test_a_file_that_is_gone_is_the_shipped_set(
+    store: SupportStore, piano: Samples, caplog: pytest.LogCaptureFixture
+) -> None:
+    shipped_names = names(store)
+    assert not store.refresh(always=True)
+    assert not caplog.records, "there was none from the start"
+    store.enroll("mine", piano, "clip.wav")
+    store.path.unlink()
+    assert store.refresh()
+    assert names(store) == shipped_names
+    assert "is gone: beginning anew" in caplog.text
+
+
+def test_a_few_shots_outweigh_those_that_were_given(
+    store: SupportStore, recognizer: Recognizer, piano: Samples
+) -> None:
+    """Piano, said to be a violin: five corrections are enough, where sixteen violins speak against it."""
+    assert all(shot.given for known in store.current.classes for shot in known.shots)
+    embeddings = recognizer.embed(piano)
+    names_before = store.snapshot.prototypes.names
+    scores = recognizer.compare(embeddings, store.snapshot.prototypes)
+    assert {names_before[best] for best in scores.argmax(axis=1)} == {"piano"}
+    before = store.current
+    told = [store.correct("violin", embeddings) for _ in range(5)]
+    assert [(each.n_added, each.n_shots) for each in told] == [(3, 16 + 3 * n) for n in range(1, 6)]
+    scores = recognizer.compare(embeddings, store.snapshot.prototypes)
+    assert {names_before[best] for best in scores.argmax(axis=1)} == {"violin"}
+    for _ in range(5):
+        store.undo()
+    assert store.current.classes == before.classes
