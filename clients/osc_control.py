@@ -11,9 +11,9 @@
     /mird/control/classes
     /mird/control/status
 
-The answer is ``/mird/control/ok`` with the verb and the daemon's result as JSON, or ``/mird/control/error`` with the
-verb, one line that says what is wrong, and the exit status that a command would have. A packet that is no OSC is
-counted and not answered.
+The answer is ``/mird/control/ok`` with the verb and the daemon's result as JSON (of ``enroll``, ``correct`` and
+``status``) or else the names of all classes; or ``/mird/control/error`` with the verb, one line that says what is
+wrong, and the exit status that a command would have. A packet that is no OSC is counted and not answered.
 """
 
 import json
@@ -35,7 +35,9 @@ TAKEN_PORTS: Mapping[int, str] = MappingProxyType(
     {6448: "Wekinator", 12000: "Wekinator", 11000: "AbletonOSC", 11001: "AbletonOSC", 53000: "QLab"}
 )
 MAX_PACKET_BYTES = 65_535
-MAX_REPLY_CHARACTERS = 8_000
+MAX_REPLY_BYTES = 60_000
+"""More does not go into a packet."""
+
 POLL_S = 0.1
 
 _log = logging.getLogger(__name__)
@@ -123,7 +125,7 @@ class OscControl:
                 raise ClientError(f"{address[:64]}: there are {PREFIX} and {', '.join(_REQUESTS)}")
             name, request = _REQUESTS[verb](list(arguments))
             result = self._daemon.request(name, **request)
-            reply = osc_message(f"{PREFIX}ok", (verb, _shown(result)))
+            reply = osc_message(f"{PREFIX}ok", (verb, *_shown(result)))
             _log.info("OSC control: %s %s", verb, " ".join(str(each) for each in arguments))
         except ClientError as error:
             reply = osc_message(f"{PREFIX}error", (verb[:64], _one_line(str(error)), error.exit_status))
@@ -229,9 +231,19 @@ def _bound(host: str, port: int) -> sockets.socket:
     return socket
 
 
-def _shown(result: Mapping[str, Any]) -> str:
-    text = json.dumps(result, ensure_ascii=False, default=str)
-    return text if len(text) <= MAX_REPLY_CHARACTERS else json.dumps({"too_long": len(text)})
+def _shown(result: Mapping[str, Any]) -> list[str]:
+    """The names of all classes, where the result tells of them, else the result; as many as go into a packet."""
+    classes = result.get("classes")
+    if not isinstance(classes, list):
+        return [json.dumps(result, ensure_ascii=False, default=str)[: MAX_REPLY_BYTES // 4]]
+    names, n_bytes = [], 0
+    for each in classes:
+        name = str(each["name"])
+        n_bytes += len(name.encode()) + 5  # with its end, filling and type
+        if n_bytes > MAX_REPLY_BYTES:
+            break
+        names.append(name)
+    return names
 
 
 def _one_line(text: str) -> str:

@@ -207,7 +207,7 @@ def control(tmp_path: Path) -> Iterator[tuple[OscControl, list[Mapping[str, Any]
         asked.append(arguments)
         raise ClipError(f"there is no class {arguments['name']!r}")
 
-    handlers = {"forget": forget, "classes": lambda _: {"classes": ["viola", "琵琶"]}}
+    handlers = {"forget": forget, "classes": lambda _: {"classes": [{"name": "viola"}, {"name": "琵琶"}]}}
     stop = threading.Event()
     with ControlServer(f"ipc://{tmp_path}/control", handlers) as server:
 
@@ -226,7 +226,7 @@ def control(tmp_path: Path) -> Iterator[tuple[OscControl, list[Mapping[str, Any]
 def test_control_answers_whoever_asked(control: tuple[OscControl, list[Mapping[str, Any]]]) -> None:
     listening, asked = control
     desk = Desk(listening.address)
-    assert desk.ask("classes", 1.0) == ["ok", "classes", '{"classes": ["viola", "琵琶"]}']
+    assert desk.ask("classes", 1.0) == ["ok", "classes", "viola", "琵琶"]
     assert desk.ask("forget", "tuba") == ["error", "forget", "there is no class 'tuba'", 5]
     assert asked == [{"name": "tuba"}]
     desk.socket.close()
