@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Self
 
 import zmq
@@ -34,8 +35,9 @@ class AsyncSubscriber(Reception):
         source: str | None = None,
         channel: int | None = None,
         max_age_s: float | None = None,
+        keys: str | Path | None = None,
     ) -> None:
-        super().__init__(endpoint, kinds, source, channel, max_age_s)
+        super().__init__(endpoint, kinds, source, channel, max_age_s, keys)
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.SUB)
         try:
@@ -82,9 +84,8 @@ class AsyncSubscriber(Reception):
         while not self._socket.closed:
             left_ms = None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
             try:
-                if not await self._socket.poll(left_ms):
-                    return None
-                message = self._accepted(await self._socket.recv_multipart(zmq.DONTWAIT))
+                come = await self._socket.poll(self._slice_ms(left_ms))
+                message = self._accepted(await self._socket.recv_multipart(zmq.DONTWAIT)) if come else None
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if self._socket.closed and not (task and task.cancelling()):
@@ -99,5 +100,7 @@ class AsyncSubscriber(Reception):
     def close(self) -> None:
         """Close the socket; idempotent. An iterator over the subscriber ends."""
         if not self._socket.closed:
+            if self._handshakes is not None:
+                self._handshakes.close()
             self._socket.close()
             self._context.term()

@@ -3,13 +3,18 @@
 import itertools
 import socket as sockets
 import time
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Final, Self
 
 import msgpack
 import zmq
 
 from mird.clients.errors import ClientError, DaemonSilent, DaemonUnreachable, RequestRefused
+from mird.clients.keys import Handshakes
 from mird.daemon.messages import MAX_REQUEST_BYTES
+
+CHECK_MS: Final = 100
+"""With keys, how often it is looked whether the daemon let us in."""
 
 
 class ControlClient:
@@ -21,6 +26,15 @@ class ControlClient:
         Address of the control socket, such as ``ipc:///run/mird/control``.
     timeout_s : float
         How long to wait for a reply.
+    keys : str or Path, optional
+        Folder of keys, for a daemon off this machine; ``mird keys client`` makes it.
+
+    Raises
+    ------
+    DaemonUnreachable
+        The address is none.
+    ClientError
+        The keys cannot be used.
 
     Examples
     --------
@@ -31,7 +45,7 @@ class ControlClient:
             daemon.enroll_live("viola", seconds=3)
     """
 
-    def __init__(self, endpoint: str, timeout_s: float = 5.0) -> None:
+    def __init__(self, endpoint: str, timeout_s: float = 5.0, keys: str | Path | None = None) -> None:
         self.endpoint = endpoint
         self.timeout_s = timeout_s
         self._ids = itertools.count(1)
@@ -40,8 +54,13 @@ class ControlClient:
         self._socket.linger = 0
         self._socket.setsockopt(zmq.IPV6, int("[" in endpoint))
         self._socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is kept for a daemon that comes later
+        self._handshakes: Handshakes | None = None
         try:
+            self._handshakes = Handshakes(self._socket, endpoint, keys)
             self._socket.connect(endpoint)
+        except ClientError:
+            self.close()
+            raise
         except zmq.ZMQError as error:
             self.close()
             raise DaemonUnreachable(f"{endpoint!r} is no address of a control socket: {error.strerror}") from error
@@ -85,8 +104,7 @@ class ControlClient:
             raise ClientError(f"{verb}: the request has {len(request)} bytes, more than {MAX_REQUEST_BYTES}; send less")
         deadline = time.monotonic() + self.timeout_s
         self._check_listener()
-        if not self._socket.poll(self._left_ms(deadline), zmq.POLLOUT):
-            raise self._no_answer()
+        self._await_connection(deadline)
         self._socket.send(request)
         while self._socket.poll(self._left_ms(deadline), zmq.POLLIN):
             reply = _read(self._socket.recv_multipart()[-1])
@@ -152,6 +170,8 @@ class ControlClient:
     def close(self) -> None:
         """Close the socket; idempotent."""
         if not self._socket.closed:
+            if self._handshakes is not None:
+                self._handshakes.close()
             self._socket.close()
             self._context.term()
 
@@ -173,6 +193,17 @@ class ControlClient:
                 f"no mird answers at {self.endpoint}: {getattr(error, 'strerror', None) or error}; start one with "
                 "`mird run`, or name its control socket"
             ) from error
+
+    def _await_connection(self, deadline: float) -> None:
+        """Wait until a request can be sent; with keys that is once the daemon has let us in."""
+        assert self._handshakes is not None
+        while True:
+            self._handshakes.check()
+            left_ms = self._left_ms(deadline)
+            if self._socket.poll(min(left_ms, CHECK_MS) if self._handshakes.watched else left_ms, zmq.POLLOUT):
+                return
+            if self._left_ms(deadline) == 0:
+                raise self._no_answer()
 
     def _no_answer(self) -> DaemonSilent:
         return DaemonSilent(

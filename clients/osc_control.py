@@ -21,6 +21,7 @@ import logging
 import socket as sockets
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -72,13 +73,13 @@ class OscControl:
         The address is in use, not this machine's, or a port that other programs of a rig listen at.
     """
 
-    def __init__(self, host: str, port: int, daemon: str) -> None:
+    def __init__(self, host: str, port: int, daemon: str, keys: str | Path | None = None) -> None:
         self.n_requests = 0
         self.n_malformed = 0
         self._stop = threading.Event()
         self._socket = _bound(host, port)
         try:
-            self._daemon = ControlClient(daemon)
+            self._daemon = ControlClient(daemon, keys=keys)
         except ClientError:
             self._socket.close()
             raise

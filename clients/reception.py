@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import zmq
 
 from mird.clients.errors import ClientError
+from mird.clients.keys import Handshakes
 from mird.daemon.messages import (
     DEFAULT_ENDPOINT,
     KINDS,
@@ -17,6 +19,9 @@ from mird.daemon.messages import (
     MessageError,
     decode,
 )
+
+CHECK_MS = 200
+"""With keys, how often it is looked whether the daemon let us in."""
 
 
 class Reception:
@@ -36,6 +41,8 @@ class Reception:
         One channel only. States and heartbeats, which are of all channels, come too where their kind is chosen.
     max_age_s : float, optional
         Messages sent longer ago than this are dropped. The age is by the wall clocks of both machines.
+    keys : str or Path, optional
+        Folder of keys, for a daemon off this machine; ``mird keys client`` makes it.
 
     Attributes
     ----------
@@ -51,7 +58,7 @@ class Reception:
     Raises
     ------
     ClientError
-        The address is none.
+        The address is none, or the keys cannot be used. While waiting: the daemon refuses our key.
     ValueError
         There is no such kind.
     """
@@ -63,6 +70,7 @@ class Reception:
         source: str | None = None,
         channel: int | None = None,
         max_age_s: float | None = None,
+        keys: str | Path | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.kinds = frozenset([kinds] if isinstance(kinds, str) else kinds)
@@ -71,6 +79,8 @@ class Reception:
         self.source = source
         self.channel = channel
         self.max_age_s = max_age_s
+        self.keys = keys
+        self._handshakes: Handshakes | None = None
         self.n_received = 0
         self.n_dropped = 0
         self.n_missed = 0
@@ -83,7 +93,14 @@ class Reception:
         """Subscribe a SUB socket and connect it."""
         for prefix in self._prefixes():
             socket.subscribe(prefix)
-        connect_to(socket, self.endpoint)
+        self._handshakes = connect_to(socket, self.endpoint, self.keys)
+
+    def _slice_ms(self, left_ms: int | None) -> int | None:
+        """How long to wait at once, of what is left: with keys a handshake that fails must be noticed."""
+        if self._handshakes is None or not self._handshakes.watched:
+            return left_ms
+        self._handshakes.check()
+        return CHECK_MS if left_ms is None else min(left_ms, CHECK_MS)
 
     def _prefixes(self) -> list[bytes]:
         """Topics to subscribe to; where they are too wide, `_accepted` narrows."""
@@ -138,14 +155,20 @@ class Reception:
         return True
 
 
-def connect_to(socket: zmq.Socket[Any], endpoint: str) -> None:
+def connect_to(socket: zmq.Socket[Any], endpoint: str, keys: str | Path | None = None) -> Handshakes:
     """Set up a SUB socket and connect it; it connects again by itself.
+
+    Returns
+    -------
+    Handshakes
+        To be checked now and then, and closed before the socket.
 
     Raises
     ------
     ClientError
-        The address is none.
+        The address is none, or the keys cannot be used.
     """
+    handshakes = Handshakes(socket, endpoint, keys)
     socket.linger = 0
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_PAYLOAD_BYTES)
     socket.setsockopt(zmq.IPV6, int("[" in endpoint))  # else "localhost" might be ::1, where nobody is
@@ -156,4 +179,6 @@ def connect_to(socket: zmq.Socket[Any], endpoint: str) -> None:
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
+        handshakes.close()
         raise ClientError(f"{endpoint!r} is no address such as {DEFAULT_ENDPOINT}: {error.strerror}") from error
+    return handshakes

@@ -1,10 +1,12 @@
 """The scalograms of a running daemon, as long as somebody looks at them."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import zmq
 import zmq.asyncio
 
+from mird.clients.keys import Handshakes
 from mird.clients.reception import connect_to
 from mird.daemon.messages import (
     DEFAULT_ENDPOINT,
@@ -24,6 +26,8 @@ class ScalogramSubscriber:
     endpoint : str
     high_water_mark : int
         Messages that are kept for this reader; later ones are dropped for it alone.
+    keys : str or Path, optional
+        Folder of keys, for a daemon off this machine.
 
     Attributes
     ----------
@@ -34,18 +38,22 @@ class ScalogramSubscriber:
     Raises
     ------
     ClientError
-        The address is none.
+        The address is none, or the keys cannot be used.
     """
 
-    def __init__(self, endpoint: str = DEFAULT_ENDPOINT, high_water_mark: int = 200) -> None:
+    def __init__(
+        self, endpoint: str = DEFAULT_ENDPOINT, high_water_mark: int = 200, keys: str | Path | None = None
+    ) -> None:
         self.looks = False
+        self._handshakes: Handshakes | None = None
         self.n_malformed = 0
         self._prefix = f"{SCALOGRAM_ROOT}/{SCHEMA}/".encode()
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.set_hwm(high_water_mark)
         try:
-            connect_to(self._socket, endpoint)
+            # A key that is refused shows at the other subscriber, which everybody has who has this one.
+            self._handshakes = connect_to(self._socket, endpoint, keys)
         except BaseException:
             self.close()
             raise
@@ -74,5 +82,7 @@ class ScalogramSubscriber:
     def close(self) -> None:
         """Close the socket; idempotent."""
         if not self._socket.closed:
+            if self._handshakes is not None:
+                self._handshakes.close()
             self._socket.close()
             self._context.term()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Self
 
 import zmq
@@ -32,8 +33,9 @@ class Subscriber(Reception):
         source: str | None = None,
         channel: int | None = None,
         max_age_s: float | None = None,
+        keys: str | Path | None = None,
     ) -> None:
-        super().__init__(endpoint, kinds, source, channel, max_age_s)
+        super().__init__(endpoint, kinds, source, channel, max_age_s, keys)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         try:
@@ -71,16 +73,19 @@ class Subscriber(Reception):
             None when the time is over.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._socket.poll(None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))):
-            message = self._accepted(self._socket.recv_multipart())
-            if message is not None:
-                return message
+        while True:
+            left_ms = None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
+            if self._socket.poll(self._slice_ms(left_ms)):
+                message = self._accepted(self._socket.recv_multipart())
+                if message is not None:
+                    return message
             if deadline is not None and time.monotonic() >= deadline:
-                break
-        return None
+                return None
 
     def close(self) -> None:
         """Close the socket; idempotent. An iterator over the subscriber ends."""
         if not self._socket.closed:
+            if self._handshakes is not None:
+                self._handshakes.close()
             self._socket.close()
             self._context.term()

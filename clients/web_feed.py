@@ -11,6 +11,7 @@ import struct
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mird.clients.async_subscriber import AsyncSubscriber
@@ -57,10 +58,13 @@ class Feed:
         Where the daemon publishes.
     ask : Ask
         Called in threads, one at a time.
+    keys : str or Path, optional
+        Folder of keys, for a daemon off this machine.
     """
 
-    def __init__(self, endpoint: str, ask: Ask) -> None:
+    def __init__(self, endpoint: str, ask: Ask, keys: str | Path | None = None) -> None:
         self.endpoint = endpoint
+        self.keys = keys
         self.viewers: set[Viewer] = set()
         self._ask = ask
         self._asking = asyncio.Lock()
@@ -82,8 +86,8 @@ class Feed:
         ClientError
             The address is none.
         """
-        async with AsyncSubscriber(self.endpoint, KINDS) as subscriber:
-            self._scalograms = ScalogramSubscriber(self.endpoint)
+        async with AsyncSubscriber(self.endpoint, KINDS, keys=self.keys) as subscriber:
+            self._scalograms = ScalogramSubscriber(self.endpoint, keys=self.keys)
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._listen(subscriber, tasks))

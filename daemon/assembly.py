@@ -80,6 +80,11 @@ def waiting_name(spec: SourceSpec) -> str:
     return spec.name or topic_name(spec.argument or spec.kind)
 
 
+def keys_folder(settings: Settings) -> Path:
+    """The folder of keys for addresses off this machine; it need not be there."""
+    return Path(settings.keys).expanduser() if settings.keys else support_file().with_name("keys")
+
+
 def control_address(settings: Settings, *, create: bool = False) -> str:
     """The control socket's address, for a command that asks there; with ``create`` for the daemon that makes it."""
     if settings.control:

@@ -36,6 +36,7 @@ COMMANDS = {
     "devices": "list the sound inputs of this machine",
     "doctor": "say what is wrong on this machine, and what to do",
     "config": "show the settings in force and where each came from",
+    "keys": "make and list the keys that let others in, off this machine",
     "install-service": "run under systemd, from boot or login on; --remove undoes it",
     "evaluate": "measure an encoder on labelled recordings",
     "render": "make training clips out of soundfonts",
@@ -58,7 +59,7 @@ exit statuses:
   9    an encoder or front end cannot be loaded or used
   10   training or evaluation cannot go on
   11   standard output is closed, or nothing more can be written
-  12   the service cannot be installed or removed
+  12   the service cannot be installed or removed, or keys cannot be made or read
   13   what a bridge leads to cannot be used: its library, a port, a target or a folder
   130  interrupted
 """

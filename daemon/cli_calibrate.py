@@ -22,11 +22,10 @@ def run(args: argparse.Namespace) -> int:
     import sys
     import time
 
-    from mird.clients.control import ControlClient
-    from mird.daemon.assembly import control_address
+    from mird.daemon.cli_target import open_control
     from mird.daemon.errors import ClipError
 
-    with ControlClient(control_address(settings_of(args).settings)) as daemon:
+    with open_control(settings_of(args).settings) as daemon:
         if args.reset:
             daemon.request("calibrate", reset=True)
             print("every channel is silent below silence_dbfs again", file=sys.stderr)

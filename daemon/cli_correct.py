@@ -20,10 +20,9 @@ def run(args: argparse.Namespace) -> int:
     """Ask the daemon, and say what became of it."""
     import json
 
-    from mird.clients.control import ControlClient
-    from mird.daemon.assembly import control_address
+    from mird.daemon.cli_target import open_control
 
-    with ControlClient(control_address(settings_of(args).settings)) as daemon:
+    with open_control(settings_of(args).settings) as daemon:
         told = daemon.correct(args.name, args.event, args.channel)
     if args.json:
         print(json.dumps(told, ensure_ascii=False))

@@ -69,10 +69,9 @@ def run(args: argparse.Namespace) -> int:
 def _live(args: argparse.Namespace, name: str) -> int:
     import json
 
-    from mird.clients.control import ControlClient
-    from mird.daemon.assembly import control_address
+    from mird.daemon.cli_target import open_control
 
-    with ControlClient(control_address(settings_of(args).settings)) as daemon:
+    with open_control(settings_of(args).settings) as daemon:
         told = daemon.enroll_live(name, args.live, args.channel)
     report = told.pop("report")
     print(json.dumps({"clip": "live", **told}, ensure_ascii=False) if args.json else report)

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from mird.daemon.cli_bridge import run_bridge
 from mird.daemon.cli_settings import settings_of
 from mird.daemon.cli_subscription import KINDS, add_subscription_arguments
+from mird.daemon.cli_target import keys_for
 
 TARGET = ("127.0.0.1", 7476)
 LISTEN = ("127.0.0.1", 7478)
@@ -50,5 +51,7 @@ def run(args: argparse.Namespace) -> int:
     targets = [host_and_port(text, *TARGET) for text in args.to or [f"{TARGET[0]}:{TARGET[1]}"]]
     with ExitStack() as stack:
         if args.listen != "none":
-            stack.enter_context(OscControl(*host_and_port(args.listen, *LISTEN), control_address(settings)))
+            daemon = control_address(settings)
+            where = host_and_port(args.listen, *LISTEN)
+            stack.enter_context(OscControl(*where, daemon, keys_for(settings, daemon)))
         return run_bridge(args, lambda: OscOutlet(targets, args.kind or KINDS, args.time_tag), KINDS)

@@ -15,11 +15,10 @@ def run(args: argparse.Namespace) -> int:
     """Ask the daemon, and say what has changed and what needs a restart."""
     import json
 
-    from mird.clients.control import ControlClient
-    from mird.daemon.assembly import control_address
+    from mird.daemon.cli_target import open_control
     from mird.daemon.reloading import report
 
-    with ControlClient(control_address(settings_of(args).settings)) as daemon:
+    with open_control(settings_of(args).settings) as daemon:
         told = daemon.reload()
     print(json.dumps(told, ensure_ascii=False) if args.json else report(told))
     return 0

@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mird.daemon.cli_settings import OPTIONS, SWITCHES, add_setting_arguments, settings_of
+from mird.daemon.cli_target import keys_for
 
 if TYPE_CHECKING:
     from mird.daemon.settings import Settings
@@ -40,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from mird.daemon.assembly import (
         control_address,
         engine_file,
+        keys_folder,
         open_clips,
         open_engine,
         open_store,
@@ -83,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     for label in settings.class_thresholds.keys() - set(store.snapshot.prototypes.names):
         logging.getLogger(__name__).warning("class_thresholds names %r, which is no class yet; see mird classes", label)
     clips = open_clips(settings)
-    with opener, Publisher(settings.publish) as publisher:
+    keys = keys_folder(settings)
+    with opener, Publisher(settings.publish, keys=keys) as publisher:
         daemon = Daemon(
             settings,
             capture,
@@ -95,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
             notifier=notifier,
             load=load,
             clips=clips,
+            keys=keys,
         )
         signal.signal(signal.SIGHUP, lambda *_: daemon.ask_reload())
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -112,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
                 failures.append(error)
                 daemon.stop()
 
-        with Subscriber(publisher.endpoint, kinds_for(form)) as subscriber:
+        with Subscriber(publisher.endpoint, kinds_for(form), keys=keys_for(settings, publisher.endpoint)) as subscriber:
             view = threading.Thread(target=show, name="mird-view")
             view.start()
             try:

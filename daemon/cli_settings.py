@@ -23,6 +23,7 @@ OPTIONS = {
     "clips": ("FOLDER", "keep the sound behind each event there, as FLAC (default: none is kept)"),
     "clips_mb": ("N", "size of all clips together, in MB; the oldest are removed (default 500)"),
     "metrics": ("ADDRESS", "where Prometheus reads metrics, such as 127.0.0.1:7477 (default: nowhere)"),
+    "keys": ("FOLDER", "keys for addresses off this machine; see mird keys (default: beside the support set)"),
     "hop_ms": ("MS", "time from one frame to the next, 20 to 1000 (default 100)"),
     "engine": ("FILE", "encoder (default: the shipped one)"),
     "support": ("FILE", "support set (default: the user's own, or the shipped one)"),
@@ -58,6 +59,8 @@ def add_setting_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
     """
     group = parser.add_argument_group("settings")
     group.add_argument("--config", type=Path, metavar="FILE", help="settings file, read after the usual ones")
+    if "keys" not in names and {"publish", "control"} & set(names):
+        names += ("keys",)  # what connects may have to show one
     parser.set_defaults(setting_names=names)  # an argument of a command's own may have a setting's name
     for name in names:
         flag = f"--{name.replace('_', '-')}"

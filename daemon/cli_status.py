@@ -16,10 +16,9 @@ def run(args: argparse.Namespace) -> int:
     """Ask the daemon, and print what it answers."""
     import json
 
-    from mird.clients.control import ControlClient
-    from mird.daemon.assembly import control_address
+    from mird.daemon.cli_target import open_control
 
-    with ControlClient(control_address(settings_of(args).settings)) as daemon:
+    with open_control(settings_of(args).settings) as daemon:
         status, levels = daemon.status(), daemon.levels()
     if args.json:
         print(json.dumps({**status, "channels": levels["channels"]}, ensure_ascii=False))

@@ -16,11 +16,10 @@ def run(args: argparse.Namespace) -> int:
     """Tell the daemon to end, and wait until its control socket is gone."""
     import time
 
-    from mird.clients.control import ControlClient
     from mird.clients.errors import DaemonSilent, DaemonUnreachable
-    from mird.daemon.assembly import control_address
+    from mird.daemon.cli_target import open_control
 
-    with ControlClient(control_address(settings_of(args).settings)) as daemon:
+    with open_control(settings_of(args).settings) as daemon:
         daemon.stop()
         deadline_s = time.monotonic() + STOP_S
         daemon.timeout_s = 1.0

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mird.daemon.cli_settings import add_setting_arguments, settings_of
+from mird.daemon.cli_target import keys_for
 
 if TYPE_CHECKING:
     from mird.clients.subscriber import Subscriber
@@ -55,8 +56,9 @@ def open_subscriber(args: argparse.Namespace, kinds: Iterable[str]) -> "Subscrib
     """
     from mird.clients.subscriber import Subscriber
 
-    endpoint = settings_of(args).settings.publish
-    return Subscriber(endpoint, kinds, args.only_source, args.only_channel, args.max_age)
+    settings = settings_of(args).settings
+    keys = keys_for(settings, settings.publish)
+    return Subscriber(settings.publish, kinds, args.only_source, args.only_channel, args.max_age, keys)
 
 
 def _channel(text: str) -> int:

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mird.clients.control import ControlClient
     from mird.daemon.settings import Settings
 
 
@@ -16,6 +19,23 @@ class Target(Protocol):
     def request(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """As :meth:`mird.clients.control.ControlClient.request`."""
         ...
+
+
+def keys_for(settings: "Settings", endpoint: str) -> "Path | None":
+    """The folder of keys that an address asks for: none for one of this machine alone."""
+    from mird.clients.keys import is_local
+    from mird.daemon.assembly import keys_folder
+
+    return None if is_local(endpoint) else keys_folder(settings)
+
+
+def open_control(settings: "Settings", timeout_s: float = 5.0) -> "ControlClient":
+    """A client of the running daemon's control socket, with keys where it is off this machine; see ControlClient."""
+    from mird.clients.control import ControlClient
+    from mird.daemon.assembly import control_address
+
+    endpoint = control_address(settings)
+    return ControlClient(endpoint, timeout_s, keys_for(settings, endpoint))
 
 
 @contextmanager
@@ -32,11 +52,9 @@ def open_target(settings: "Settings") -> Iterator[Target]:
     DaemonSilent
         A daemon is there and does not answer: the file is not edited behind its back.
     """
-    from mird.clients.control import ControlClient
     from mird.clients.errors import DaemonSilent, DaemonUnreachable
-    from mird.daemon.assembly import control_address
 
-    with ControlClient(control_address(settings)) as client:
+    with open_control(settings) as client:
         try:
             status = client.status()
         except DaemonSilent:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mird.daemon.cli_settings import add_setting_arguments, settings_of
+from mird.daemon.cli_target import keys_for
 
 if TYPE_CHECKING:
     from mird.daemon.settings import Settings
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
         port = listener.getsockname()[1]
         token = _token(args.token_file, needed=not address.is_loopback)
         names = _names(host, address, args.allow_host)
-        feed = Feed(settings.publish, lambda verb, **arguments: _ask(settings, verb, arguments))
+        keys = keys_for(settings, settings.publish)
+        feed = Feed(settings.publish, lambda verb, **arguments: _ask(settings, verb, arguments), keys)
         app = make_app(feed, lambda path, name, channel: _enroll(settings, path, name, channel))
         shown = names[0] if ":" not in names[0] else f"[{names[0]}]"
         secret = f"?token={token}" if token else ""
@@ -69,24 +71,22 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(settings: "Settings", verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """One request to the daemon; ClientError where it refuses or is not there."""
-    from mird.clients.control import ControlClient
-    from mird.daemon.assembly import control_address
+    from mird.daemon.cli_target import open_control
 
-    with ControlClient(control_address(settings), ENROLL_TIMEOUT_S) as client:
+    with open_control(settings, ENROLL_TIMEOUT_S) as client:
         return client.request(verb, **arguments)
 
 
 def _enroll(settings: "Settings", path: Path, name: str, channel: int | None) -> dict[str, Any]:
     """Enrol a clip that a browser sent, as ``mird enroll`` does; errors do not name the folder that it lies in."""
-    from mird.clients.control import ControlClient
-    from mird.daemon.assembly import control_address
     from mird.daemon.cli_enroll import WINDOWS_PER_CLIP, enroll_windows
+    from mird.daemon.cli_target import open_control
     from mird.daemon.enroll import read_clip, windows_of
     from mird.daemon.errors import MirdError
 
     try:
         clip = read_clip(path, channel)
-        with ControlClient(control_address(settings), ENROLL_TIMEOUT_S) as client:
+        with open_control(settings, ENROLL_TIMEOUT_S) as client:
             form = client.request("status")
             windows = windows_of(clip, form["rate_hz"], form["window"], WINDOWS_PER_CLIP)
             report, enrolled = enroll_windows(client, name, clip, windows, form["rate_hz"])

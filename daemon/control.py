@@ -17,13 +17,15 @@ msgpack, an argument too many, of another type or out of range) gets an error re
 import difflib
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
 import msgpack
 import zmq
 
-from mird.daemon.endpoints import bind, unbind_file
+from mird.daemon.curve import Gate
+from mird.daemon.endpoints import bind, open_gate, unbind_file
 from mird.daemon.fields import Bytes, Flag, Number, Omissible, Rule, Sequence, Text, Whole
 from mird.daemon.messages import MAX_REQUEST_BYTES
 
@@ -74,12 +76,14 @@ class ControlServer:
     Parameters
     ----------
     endpoint : str
-        ``ipc://PATH``, whose file gets mode 0660, or ``tcp://127.0.0.1:PORT``.
+        ``ipc://PATH``, whose file gets mode 0660, or ``tcp://127.0.0.1:PORT``; with keys any address of this machine.
     handlers : Mapping[str, Handler]
         By verb: a function of the arguments (each of them checked) that returns the result. An exception with an
         `exit_status` becomes an error reply; so does any other, which is logged too.
     requests : Mapping[str, Mapping[str, Rule]]
         The arguments of each verb.
+    keys : Path, optional
+        Folder of keys, for an address that is reachable from the network.
 
     Attributes
     ----------
@@ -91,7 +95,7 @@ class ControlServer:
     Raises
     ------
     EndpointError
-        The address is in use, malformed, not this machine's, or reachable from the network.
+        The address is in use, malformed, not this machine's, or reachable from the network without keys.
     """
 
     def __init__(
@@ -99,10 +103,12 @@ class ControlServer:
         endpoint: str,
         handlers: Mapping[str, Handler],
         requests: Mapping[str, Mapping[str, Rule]] = REQUESTS,
+        keys: Path | None = None,
     ) -> None:
         self.endpoint = ""
         self.n_requests = 0
         self.n_refused = 0
+        self._gate: Gate | None = None
         self._handlers = {verb: (handler, requests[verb]) for verb, handler in handlers.items()}
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
@@ -111,7 +117,8 @@ class ControlServer:
         # Twice the limit gets an error reply; a peer that sends still more is disconnected before it fills the memory.
         self._socket.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_REQUEST_BYTES)
         try:
-            self.endpoint = bind(self._socket, endpoint, "control")
+            self._gate = open_gate(self._context, endpoint, "control", keys)
+            self.endpoint = bind(self._socket, endpoint, "control", self._gate)
         except BaseException:
             self.close()
             raise
@@ -135,6 +142,8 @@ class ControlServer:
         int
             How many were answered.
         """
+        if self._gate is not None:
+            self._gate.attend(self._socket, self.endpoint)
         n_answered = 0
         wait_ms = round(timeout_s * 1000)
         while n_answered < MAX_PER_POLL and self._socket.poll(wait_ms):
@@ -151,6 +160,8 @@ class ControlServer:
         if not self._socket.closed:
             unbind_file(self.endpoint)
             self._socket.close(linger=200)  # the reply to `stop` is on its way
+            if self._gate is not None:
+                self._gate.close()
             self._context.term()
 
     def _answer(self, body: bytes) -> bytes:

@@ -15,12 +15,42 @@ from pathlib import Path
 
 import zmq
 
-from mird.daemon.errors import EndpointError
+from mird.daemon.curve import Gate
+from mird.daemon.errors import EndpointError, KeysError
 
 MAX_IPC_PATH_BYTES = 107
 
+_LOCAL = "use 127.0.0.1, and `ssh -L` from elsewhere, or make keys: mird keys --help"
 
-def bind(socket: zmq.Socket[bytes], endpoint: str, setting: str) -> str:
+
+def open_gate(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, setting: str, keys: Path | None) -> Gate | None:
+    """The gate that an address needs: none for one of this machine alone.
+
+    Parameters
+    ----------
+    context : zmq.Context
+        Of the socket that is to be bound.
+    endpoint : str
+    setting : str
+    keys : Path or None
+        The folder of keys.
+
+    Raises
+    ------
+    EndpointError
+        The address is reachable from the network, and there are no keys to tell friends by.
+    """
+    scheme, _, rest = endpoint.partition("://")
+    address = _ip_address(rest.rpartition(":")[0])
+    if scheme != "tcp" or address is None or address.is_loopback or keys is None:
+        return None  # what is no address is told when it is bound
+    try:
+        return Gate(context, keys, f"{setting} {endpoint}")
+    except KeysError as error:
+        raise _error(endpoint, setting, f"whoever reaches this machine could connect, and {error}", _LOCAL) from error
+
+
+def bind(socket: zmq.Socket[bytes], endpoint: str, setting: str, gate: Gate | None = None) -> str:
     """Bind a socket to an address of this machine.
 
     Parameters
@@ -28,9 +58,11 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, setting: str) -> str:
     socket : zmq.Socket
     endpoint : str
         ``tcp://127.0.0.1:PORT`` (port ``*``: any free one) or ``ipc://PATH``. The file of an ``ipc`` address gets mode
-        0660; one that a daemon left behind is replaced.
+        0660; one that a daemon left behind is replaced. With a gate, any other number of this machine.
     setting : str
         The setting that has the address, for messages.
+    gate : Gate, optional
+        Of :func:`open_gate`.
 
     Returns
     -------
@@ -40,11 +72,11 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, setting: str) -> str:
     Raises
     ------
     EndpointError
-        The address is in use, malformed, not this machine's, or reachable from the network.
+        The address is in use, malformed, not this machine's, or reachable from the network without a gate.
     """
     scheme, separator, rest = endpoint.partition("://")
     if scheme == "tcp" and separator:
-        _check_tcp(socket, endpoint, rest, setting)
+        _check_tcp(socket, endpoint, rest, setting, gate)
     elif scheme == "ipc" and separator:
         _check_ipc(endpoint, rest, setting)
     else:
@@ -67,23 +99,27 @@ def unbind_file(endpoint: str) -> None:
             Path(endpoint.removeprefix("ipc://")).unlink()
 
 
-def _check_tcp(socket: zmq.Socket[bytes], endpoint: str, address: str, setting: str) -> None:
+def _check_tcp(socket: zmq.Socket[bytes], endpoint: str, address: str, setting: str, gate: Gate | None) -> None:
     host, _, port = address.rpartition(":")
     if not host or not (port == "*" or (port.isascii() and port.isdigit() and 0 < int(port) < 65_536)):
         raise _error(endpoint, setting, "not an address", "it is tcp://127.0.0.1:PORT, with a port from 1 to 65535")
-    try:
-        number = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        number = None
-    if number is None or not number.is_loopback:
-        raise _error(
-            endpoint,
-            setting,
-            "whoever reaches this machine could connect, and mird has no keys to tell friends",
-            "use 127.0.0.1, and `ssh -L` from elsewhere",
-        )
+    number = _ip_address(host)
+    if number is None:
+        raise _error(endpoint, setting, f"{host!r} is no number of this machine", _LOCAL)
+    if not number.is_loopback:
+        if gate is None:
+            raise _error(endpoint, setting, "whoever reaches this machine could connect, and there are no keys", _LOCAL)
+        gate.secure(socket)
     if number.version == 6:
         socket.setsockopt(zmq.IPV6, 1)
+
+
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The number of a host, where it is one; ``*`` is any of this machine's."""
+    try:
+        return ipaddress.ip_address("0.0.0.0" if host == "*" else host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return None
 
 
 def _check_ipc(endpoint: str, name: str, setting: str) -> None:

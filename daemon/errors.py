@@ -10,7 +10,8 @@
     │   ├── SupportDamagedError       is no support set, or not a whole one
     │   └── SupportMismatchError      was made with another encoder
     ├── EndpointError             7   an address to publish or listen at
-    └── ServiceError             12   the systemd service
+    ├── ServiceError             12   the systemd service
+    └── KeysError                12   the keys for addresses off this machine
 
 A message is one line: what is wrong, with the value; where; what to do. The number is the exit status of the command
 that the error ends. Clients (8), kernels (9) and training (10) have trees of their own.
@@ -63,5 +64,11 @@ class EndpointError(MirdError):
 
 class ServiceError(MirdError):
     """The systemd service cannot be installed or removed."""
+
+    exit_status = 12
+
+
+class KeysError(MirdError):
+    """Keys for addresses off this machine are missing, damaged or open to others, or cannot be made."""
 
     exit_status = 12

@@ -9,18 +9,22 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from mird.daemon.endpoints import bind, unbind_file
+from mird.daemon.curve import Gate
+from mird.daemon.endpoints import bind, open_gate, unbind_file
 from mird.daemon.messages import SCHEMA, Event, MessageError, Published, State, pack, to_map
 
 MAX_RUNNING_EVENTS = 1024
 MAX_SUBSCRIPTIONS = 4096
 MAX_PREFIX_BYTES = 512
 MAX_PER_SERVICE = 1000
+
+_REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 
 _log = logging.getLogger(__name__)
 
@@ -31,9 +35,11 @@ class Publisher:
     Parameters
     ----------
     endpoint : str
-        ``tcp://127.0.0.1:PORT`` or ``ipc://PATH``.
+        ``tcp://127.0.0.1:PORT`` or ``ipc://PATH``; with keys any address of this machine.
     high_water_mark : int
         Messages that are kept for a subscriber that reads more slowly than they come.
+    keys : Path, optional
+        Folder of keys, for an address that is reachable from the network.
 
     Attributes
     ----------
@@ -45,18 +51,22 @@ class Publisher:
         Messages that were sent, without replays.
     n_unsendable : int
         Messages that the wire format does not allow, such as one with NaN; they are logged and dropped.
+    n_refused : int
+        Connections that were refused: without a key, with one that is not on the allow-list, or of no ZeroMQ at all.
 
     Raises
     ------
     EndpointError
-        The address is in use, malformed, not this machine's, or reachable from the network.
+        The address is in use, malformed, not this machine's, or reachable from the network without keys.
     """
 
-    def __init__(self, endpoint: str, *, high_water_mark: int = 1000) -> None:
+    def __init__(self, endpoint: str, *, high_water_mark: int = 1000, keys: Path | None = None) -> None:
         self.endpoint = ""
         self.run_id = uuid.uuid4().hex[:16]
         self.n_published = 0
         self.n_unsendable = 0
+        self.n_refused = 0
+        self._gate: Gate | None = None
         self._seq: dict[bytes, int] = {}
         self._states: dict[bytes, dict[str, Any]] = {}
         self._running: dict[tuple[bytes, str], dict[str, Any]] = {}
@@ -70,9 +80,10 @@ class Publisher:
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_PREFIX_BYTES)  # of what comes in
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15_000)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _REFUSED)
         try:
-            self.endpoint = bind(self._socket, endpoint, "publish")
+            self._gate = open_gate(self._context, endpoint, "publish", keys)
+            self.endpoint = bind(self._socket, endpoint, "publish", self._gate)
         except BaseException:
             self.close()
             raise
@@ -121,6 +132,8 @@ class Publisher:
     def service(self) -> None:
         """Take in who joined and left, and send again what they missed; never waits."""
         self._count_peers()
+        if self._gate is not None:
+            self._gate.attend(self._socket, self.endpoint)
         joined = []
         for request in self._requests():
             prefix = request[1:]
@@ -168,6 +181,8 @@ class Publisher:
         self._monitor.close(linger=0)
         unbind_file(self.endpoint)
         self._socket.close(linger=round(flush_s * 1000))
+        if self._gate is not None:
+            self._gate.close()
         self._context.term()
 
     def _keep(self, topic: bytes, message: Published, values: dict[str, Any]) -> None:
@@ -199,7 +214,9 @@ class Publisher:
                 event = recv_monitor_message(self._monitor, zmq.DONTWAIT)
             except zmq.Again:
                 return
-            if event["event"] == zmq.EVENT_ACCEPTED:
+            if event["event"] & _REFUSED:
+                self.n_refused += 1
+            elif event["event"] == zmq.EVENT_ACCEPTED:
                 self._peers.add(event["value"])
             else:
                 self._peers.discard(event["value"])

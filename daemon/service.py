@@ -79,6 +79,8 @@ class Daemon:
 
     clips : ClipStore, optional
         Keeps the sound behind each event; closed here.
+    keys : Path, optional
+        Folder of keys, for a control socket off this machine.
 
     Raises
     ------
@@ -98,6 +100,7 @@ class Daemon:
         notifier: Notifier | None = None,
         load: Callable[[], Settings] | None = None,
         clips: ClipStore | None = None,
+        keys: Path | None = None,
     ) -> None:
         self._settings = settings
         self._load = load or (lambda: settings)
@@ -115,7 +118,7 @@ class Daemon:
         self._reload_wanted = threading.Event()
         self._failure: BaseException | None = None
         self._progress = Progress()
-        self._control = ControlServer(control_endpoint, self._handlers())
+        self._control = ControlServer(control_endpoint, self._handlers(), keys=keys)
 
     def stop(self) -> None:
         """Ask the daemon to end; from any thread or a signal handler."""

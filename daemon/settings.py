@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     clips_mb: Annotated[int, Field(ge=1, le=10_000_000)] = 500
     """Size of all clips together, in MB; the oldest are removed."""
 
+    keys: str = ""
+    """Folder of keys for addresses off this machine; empty: beside the support set."""
+
     hop_ms: Annotated[int, Field(ge=20, le=1000)] = 100
     """Time from one frame to the next, in ms."""
 
