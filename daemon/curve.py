@@ -129,7 +129,9 @@ class Gate:
             try:
                 socket.bind(endpoint)
             except zmq.ZMQError as error:
-                _log.warning("%s: cannot listen again yet: %s", self._what, error.strerror)
+                # ZeroMQ's own thread gives the address up: at the next call, or when another program leaves it again.
+                level = logging.ERROR if time.monotonic() - self._looked_mono_s > LOOK_S / 2 else logging.DEBUG
+                _log.log(level, "%s: cannot listen again yet: %s", self._what, error.strerror)
             else:
                 self._unbound = False
 

@@ -20,7 +20,8 @@ from mird.daemon.errors import EndpointError, KeysError
 
 MAX_IPC_PATH_BYTES = 107
 
-_LOCAL = "use 127.0.0.1, and `ssh -L` from elsewhere, or make keys: mird keys --help"
+_LOOPBACK = "use 127.0.0.1, and `ssh -L` from elsewhere"
+_LOCAL = f"{_LOOPBACK}, or make keys: mird keys --help"
 
 
 def open_gate(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, setting: str, keys: Path | None) -> Gate | None:
@@ -47,7 +48,7 @@ def open_gate(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, setting: s
     try:
         return Gate(context, keys, f"{setting} {endpoint}")
     except KeysError as error:
-        raise _error(endpoint, setting, f"whoever reaches this machine could connect, and {error}", _LOCAL) from error
+        raise _error(endpoint, setting, f"whoever reaches this machine could connect, and {error}", f"or {_LOOPBACK}") from error
 
 
 def bind(socket: zmq.Socket[bytes], endpoint: str, setting: str, gate: Gate | None = None) -> str:

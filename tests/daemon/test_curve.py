@@ -239,7 +239,7 @@ def test_an_address_off_this_machine_is_refused_without_keys(
     with pytest.raises(
         EndpointError,
         match=rf"^cannot listen at .*: whoever reaches this machine could connect, and there are no keys in "
-        rf"{tmp_path}/none; make them with: mird keys server --keys {tmp_path}/none; use 127\.0\.0\.1",
+        rf"{tmp_path}/none; make them with: mird keys server --keys {tmp_path}/none; or use 127\.0\.0\.1",
     ):
         make(endpoint, keys=tmp_path / "none")
     (folder / "server.key_secret").chmod(0o644)
