@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from rich.text import Text
@@ -36,7 +37,7 @@ class Watch(App[None]):
         Where the daemon publishes.
     ask : Ask
         Called in threads, one at a time.
-    source, channel, max_age_s
+    source, channel, max_age_s, keys
         As of the subscriber.
     """
 
@@ -68,12 +69,14 @@ class Watch(App[None]):
         source: str | None = None,
         channel: int | None = None,
         max_age_s: float | None = None,
+        keys: str | Path | None = None,
     ) -> None:
         super().__init__()
         self.failure: ClientError | None = None
         self._ask = ask
         self._asking = asyncio.Lock()
         self._source, self._only_channel, self._max_age_s = source, channel, max_age_s
+        self._keys = keys
         self._scene = Scene(endpoint)
         self._chosen: int | None = None
         self._heard = EventList()
@@ -99,7 +102,7 @@ class Watch(App[None]):
     async def _listen(self) -> None:
         try:
             async with AsyncSubscriber(
-                self._scene.endpoint, KINDS, self._source, self._only_channel, self._max_age_s
+                self._scene.endpoint, KINDS, self._source, self._only_channel, self._max_age_s, self._keys
             ) as subscriber:
                 async for message in subscriber:
                     self._scene.add(message)

@@ -49,12 +49,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _status(settings: Any) -> tuple[dict[str, Any] | None, str]:
     """What a running daemon says, and why one that is there does not."""
-    from mird.clients.control import ControlClient
     from mird.clients.errors import ClientError, DaemonUnreachable
-    from mird.daemon.assembly import control_address
+    from mird.daemon.cli_target import open_control
 
     try:
-        with ControlClient(control_address(settings), timeout_s=2.0) as daemon:
+        with open_control(settings, timeout_s=2.0) as daemon:
             return daemon.request("status"), ""
     except DaemonUnreachable:
         return None, ""

@@ -15,9 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show until the user leaves."""
-    from mird.clients.control import ControlClient
     from mird.clients.errors import OutletError
-    from mird.daemon.assembly import control_address
+    from mird.daemon.cli_target import keys_for, open_control
 
     try:
         from mird.clients.watch import Watch
@@ -30,10 +29,12 @@ def run(args: argparse.Namespace) -> int:
         return 2
 
     def ask(verb: str, **arguments: Any) -> dict[str, Any]:
-        with ControlClient(control_address(settings)) as daemon:
+        with open_control(settings) as daemon:
             return daemon.request(verb, **arguments)
 
-    app = Watch(settings.publish, ask, args.only_source, args.only_channel, args.max_age)
+    app = Watch(
+        settings.publish, ask, args.only_source, args.only_channel, args.max_age, keys_for(settings, settings.publish)
+    )
     app.run()
     if app.failure is not None:
         raise app.failure

@@ -123,6 +123,11 @@ class ControlServer:
             self.close()
             raise
 
+    @property
+    def n_shut_out(self) -> int:
+        """Keys that were not on the allow-list when they were shown."""
+        return 0 if self._gate is None else self._gate.n_refused
+
     def __enter__(self) -> Self:
         return self
 

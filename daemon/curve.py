@@ -129,11 +129,13 @@ class Gate:
             try:
                 socket.bind(endpoint)
             except zmq.ZMQError as error:
-                # ZeroMQ's own thread gives the address up: at the next call, or when another program leaves it again.
-                level = logging.ERROR if time.monotonic() - self._looked_mono_s > LOOK_S / 2 else logging.DEBUG
-                _log.log(level, "%s: cannot listen again yet: %s", self._what, error.strerror)
+                # ZeroMQ's own thread is about to give the address up; or another program took it meanwhile.
+                self._n_attempts += 1
+                if self._n_attempts % 100 == 50:
+                    _log.error("%s: cannot listen again: %s; trying on", self._what, error.strerror)
             else:
                 self._unbound = False
+                self._n_attempts = 0
 
     def close(self) -> None:
         """End the authenticator's thread; before the context ends."""

@@ -48,7 +48,9 @@ def open_gate(context: zmq.Context[zmq.Socket[bytes]], endpoint: str, setting: s
     try:
         return Gate(context, keys, f"{setting} {endpoint}")
     except KeysError as error:
-        raise _error(endpoint, setting, f"whoever reaches this machine could connect, and {error}", f"or {_LOOPBACK}") from error
+        raise _error(
+            endpoint, setting, f"whoever reaches this machine could connect, and {error}", f"or {_LOOPBACK}"
+        ) from error
 
 
 def bind(socket: zmq.Socket[bytes], endpoint: str, setting: str, gate: Gate | None = None) -> str:

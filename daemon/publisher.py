@@ -51,7 +51,7 @@ class Publisher:
         Messages that were sent, without replays.
     n_unsendable : int
         Messages that the wire format does not allow, such as one with NaN; they are logged and dropped.
-    n_refused : int
+    n_shut_out : int
         Connections that were refused: without a key, with one that is not on the allow-list, or of no ZeroMQ at all.
 
     Raises
@@ -65,7 +65,7 @@ class Publisher:
         self.run_id = uuid.uuid4().hex[:16]
         self.n_published = 0
         self.n_unsendable = 0
-        self.n_refused = 0
+        self.n_shut_out = 0
         self._gate: Gate | None = None
         self._seq: dict[bytes, int] = {}
         self._states: dict[bytes, dict[str, Any]] = {}
@@ -215,7 +215,7 @@ class Publisher:
             except zmq.Again:
                 return
             if event["event"] & _REFUSED:
-                self.n_refused += 1
+                self.n_shut_out += 1
             elif event["event"] == zmq.EVENT_ACCEPTED:
                 self._peers.add(event["value"])
             else:

@@ -394,6 +394,7 @@ class Daemon:
             "support": str(self._store.path),
             "source": self._source,
             "publish": self._publisher.endpoint,
+            "n_shut_out": self._publisher.n_shut_out + self._control.n_shut_out,
             "uptime_s": self._progress.uptime_s,
             "counters": count(self._progress, status),
             "revision": self._store.snapshot.revision,

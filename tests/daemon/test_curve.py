@@ -123,7 +123,7 @@ def test_the_right_key_is_let_in(beating: Beating, stage: Path, caplog: pytest.L
         assert isinstance(subscriber.recv(PATIENCE_S), Heartbeat)
         assert isinstance(subscriber.recv(PATIENCE_S), Heartbeat)
     assert "let in stage" in caplog.text
-    assert beating.publisher.n_refused == 0
+    assert beating.publisher.n_shut_out == 0
 
 
 def test_the_commands_on_the_daemon_s_machine_have_a_key(beating: Beating, folder: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_wrong_key_gets_nothing_and_is_counted_and_told(
 ) -> None:
     with Subscriber(beating.endpoint, ("hb",), keys=stranger) as subscriber:
         assert "refuses our key; whoever runs it lets us in with: mird keys add" in refused(subscriber)
-    until(lambda: beating.publisher.n_refused, "it is counted")
+    until(lambda: beating.publisher.n_shut_out, "it is counted")
     assert "refused key " in caplog.text
     assert "mird keys add" in caplog.text
 
@@ -164,7 +164,7 @@ def test_without_a_key_nothing_comes(beating: Beating) -> None:
         socket.linger = 0
         socket.subscribe(b"")
         socket.connect(beating.endpoint)
-        until(lambda: beating.publisher.n_refused >= 2, "it is counted")
+        until(lambda: beating.publisher.n_shut_out >= 2, "it is counted")
         assert not socket.poll(0)
 
 
