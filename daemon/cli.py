@@ -19,8 +19,8 @@ from typing import NoReturn
 COMMANDS = {
     "run": "listen, name the instruments and publish",
     "listen": "show what a running daemon publishes",
-    "watch": "show it in a terminal, with keys to teach and correct",
-    "web": "show it on a page for browsers, with an overlay for OBS",
+    "watch": "show what a running daemon hears in a terminal, with keys to teach and correct",
+    "web": "show what a running daemon hears on a page for browsers, with an overlay for OBS",
     "enroll": "teach a new instrument, from one clip or from the last seconds heard",
     "correct": "say what it really was: what was heard last becomes shots of that class",
     "classes": "list, rename or forget what is known, set a threshold, or undo",

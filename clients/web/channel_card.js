@@ -30,6 +30,7 @@ export class ChannelCard {
   addFrame(frame) {
     this.frame = frame;
     setText(this.label, frame.label);
+    this.label.title = frame.label;
     setText(this.confidence, frame.label === "silence" ? "" : `${Math.round(100 * frame.confidence)} %`);
     this.card.classList.toggle("none", NO_INSTRUMENT.has(frame.label));
     const top = frame.top.slice(0, N_TOP);
