@@ -116,6 +116,7 @@ def picture(magnitudes: NDArray[np.float32], front_end: FrontEnd) -> NDArray[np.
         levels = decibels(rows, front_end.range_db)
         levels *= np.float32(1.0 / front_end.range_db)
         levels += np.float32(1.0)
+        np.maximum(levels, 0, out=levels)  # where rounding fell short of it
     if front_end.colour == "grey":
         return levels[:, None]
     entries = np.minimum((levels * np.float32(N_COLOURS)).astype(np.intp), N_COLOURS - 1)

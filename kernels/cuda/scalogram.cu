@@ -115,7 +115,7 @@ FUNCTION float level(const Paint *paint, float value, float lowest, float highes
         return 0.0f;
     float floor_ = fmaxf(highest * powf(10.0f, -paint->range_db / 20.0f), TINY);
     float db = 20.0f * log10f(fmaxf(value, floor_) / fmaxf(highest, floor_));
-    return fmaxf(db, -paint->range_db) * (1.0f / paint->range_db) + 1.0f;
+    return fmaxf(db * (1.0f / paint->range_db) + 1.0f, 0.0f);
 }
 
 /* One part of a level's colour: red, green or blue, or the level itself. */

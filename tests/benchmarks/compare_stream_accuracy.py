@@ -52,7 +52,7 @@ def last_picture(stream: StreamScalogram, samples: NDArray[np.float32], end: int
     stream.clear()
     for at in range(0, length, stream.hop):
         stream.push(heard[None, at : at + stream.hop])
-    return stream.magnitudes
+    return stream.magnitudes.copy()
 
 
 def wanted(rows: list[Row], manifests: Mapping[str, Sequence[Recording]], most: int) -> list[Recording]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mird.kernels.errors import ParameterError
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.image import picture
+from mird.kernels.morse import Morse
 from mird.kernels.scalogram import Scalogram, installed_backends, open_scalogram
 from mird.kernels.scalogram_bands import BandScalogram
 from mird.kernels.scalogram_ducc import DuccTransforms
@@ -306,6 +307,40 @@ def test_no_windows_give_no_pictures(small: Scalogram) -> None:
 def test_an_impossible_front_end_is_named(front_end: Callable[[], FrontEnd], word: str) -> None:
     with pytest.raises(ParameterError, match=word):
         open_scalogram(front_end())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    window=st.integers(1, 600),
+    share=st.floats(0, 1),
+    voices=st.sampled_from([1, 5, 12, 32]),
+    gamma=st.floats(0.1, 20),
+    time_bandwidth=st.floats(0.1, 500),
+    range_db=st.floats(0.1, 500),
+)
+def test_any_front_end_is_refused_by_name_or_gives_pictures(
+    window: int, share: float, voices: int, gamma: float, time_bandwidth: float, range_db: float
+) -> None:
+    front_end = FrontEnd(
+        window=window,
+        gamma=gamma,
+        time_bandwidth=time_bandwidth,
+        voices=voices,
+        n_scales=0,
+        n_columns=max(1, int(share * window)),
+        range_db=range_db,
+    )
+    try:
+        Morse(gamma, time_bandwidth).scales(window, voices)
+    except ParameterError:
+        with pytest.raises(ParameterError, match=r"(window|time_bandwidth|gamma)="):
+            open_scalogram(front_end, "scipy")
+        return
+    sizes = open_scalogram(front_end, "scipy")(np.random.default_rng(7).standard_normal((2, window)).astype(np.float32))
+    image = picture(sizes, front_end)
+    assert (sizes >= 0).all()
+    assert image.min() >= 0
+    assert image.max() <= 1
 
 
 def test_an_unknown_back_end_is_named() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mird.kernels.errors import ParameterError
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.image import parula, picture
 from mird.kernels.scalogram import open_scalogram
@@ -170,3 +171,15 @@ def test_a_gpu_agrees_with_numpy(name: str, n: int, gpu: str) -> None:
         scalogram.stream.synchronize()
         agree(pictures.get(), picture(magnitudes, front_end), front_end)
         windows = windows[:, ::-1].copy()
+
+
+@pytest.mark.gpu
+def test_more_windows_than_fit_the_gpu_are_named_and_do_no_harm(gpu: str) -> None:
+    import cupy
+
+    front_end = FRONT_ENDS["paper"]
+    scalogram = open_scalogram(front_end, "cupy")
+    n = cupy.cuda.runtime.memGetInfo()[0] // (8 * make_tables(make_plan(front_end), front_end).n_waves) + 1
+    with pytest.raises(ParameterError, match=f"{n} windows at once need about"):
+        scalogram(np.broadcast_to(np.float32(0.5), (n, front_end.window)))
+    assert np.isfinite(scalogram(np.ones((1, front_end.window), np.float32))).all()
