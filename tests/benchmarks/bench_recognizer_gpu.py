@@ -5,8 +5,9 @@
     python tests/benchmarks/bench_recognizer_gpu.py --soak 600   # ten minutes of enrolments and forgets for each
 
 `hop_ms` is what the daemon's processing thread waits for one call, `host_share` the share of a core that it uses at a
-hop of 20 ms, `stages_us` the time of each stage alone, between events. With MIRD_RECORDINGS and soundfile the agreement
-is that of 1,000 recorded clips, five of each class being the shots; else of made ones.
+hop of 20 ms, `stages_us` the time of each stage alone, between events, `floors_us` what its bytes and operations need
+at least. With MIRD_RECORDINGS and soundfile the agreement is that of 1,000 recorded clips, five of each class being the
+shots; else of made ones.
 """
 
 from __future__ import annotations
@@ -17,18 +18,23 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from mird.kernels.back_ends import BackEnd, open_on_device, survey
 from mird.kernels.encoder import EncoderCard, open_encoder
+from mird.kernels.encoder_graph import float_graph, load_graph
 from mird.kernels.image import picture
 from mird.kernels.recognizer import Recognizer
 from mird.kernels.recognizer_device import DeviceRecognizer
 from mird.kernels.scalogram import open_scalogram
+from mird.kernels.scalogram_plan import make_plan
+from mird.kernels.scalogram_tables import make_tables
 from mird.kernels.similarity import Prototypes, prototypes
 
 RESULTS = Path(__file__).with_name("results")
@@ -138,6 +144,58 @@ def stages(recognizer: DeviceRecognizer) -> dict[str, dict[str, float]]:
     return result
 
 
+def ceilings() -> dict[str, float]:
+    """What this GPU does at most: bytes a second of a large copy, read and written; float16 operations a second."""
+    import cupy
+
+    begun, ended = cupy.cuda.Event(), cupy.cuda.Event()
+
+    def best_s(work: Callable[[], object]) -> float:
+        taken = []
+        for _ in range(12):
+            begun.record()
+            work()
+            ended.record()
+            ended.synchronize()
+            taken.append(1e-3 * float(cupy.cuda.get_elapsed_time(begun, ended)))
+        return min(taken)
+
+    source, target = cupy.ones(1 << 28, np.float32), cupy.empty(1 << 28, np.float32)
+    copied_s = best_s(lambda: cupy.copyto(target, source))
+    a = cupy.random.standard_normal((8192, 8192), dtype=np.float32).astype(np.float16)
+    multiplied_s = best_s(lambda: cupy.matmul(a, a))
+    return {"bytes_per_s": 2 * source.nbytes / copied_s, "flop_per_s": 2 * 8192**3 / multiplied_s}
+
+
+def encoder_work() -> tuple[float, float]:
+    """Operations for one picture, and bytes of the weights in float16."""
+    graph = onnx.shape_inference.infer_shapes(float_graph(load_graph(SHIPPED))).graph
+    shapes = {each.name: [d.dim_value or 1 for d in each.type.tensor_type.shape.dim] for each in graph.value_info}
+    weights = {each.name: list(each.dims) for each in graph.initializer}
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    n_operations = sum(
+        2 * np.prod(shapes[node.output[0]]) * np.prod(weights[node.input[1]]) / shapes[node.output[0]][1]
+        for node in layers
+    )
+    return float(n_operations), float(sum(2 * np.prod(weights[node.input[1]]) for node in layers))
+
+
+def floors(rates: dict[str, float], card: EncoderCard, n_classes: int) -> dict[str, dict[str, float]]:
+    """Microseconds that bytes and operations need at least, for each stage."""
+    tables = make_tables(make_plan(card.front_end), card.front_end)
+    n_operations, n_bytes = encoder_work()
+    result = {}
+    for n in CHANNELS:
+        waves = 8.0 * n * tables.n_waves * 4  # written and read, before and after the FFTs
+        compared = 4.0 * (n_classes + len(card.background)) * len(card.head.gamma)
+        result[str(n)] = {
+            "scalogram": 1e6 * waves / rates["bytes_per_s"],
+            "encoder": 1e6 * max(n * n_operations / rates["flop_per_s"], n_bytes / rates["bytes_per_s"]),
+            "similarity": 1e6 * compared / rates["bytes_per_s"],
+        }
+    return {n: {name: round(each, 2) for name, each in found.items()} for n, found in result.items()}
+
+
 def host_share(recognizer: DeviceRecognizer, windows: Samples, support: Prototypes, seconds: float) -> float:
     """Share of a core that one channel at a hop of 20 ms takes."""
     begun, used = time.monotonic(), time.process_time()
@@ -188,7 +246,13 @@ def main() -> None:
     card, cpu = encoder.card, Recognizer(encoder)
     recorded = recorded_sounds(card, N_CLIPS)
     windows, labels = recorded or made_sounds(card, N_CLIPS)
-    result: dict[str, Any] = {"sounds": "recorded" if recorded else "made", "back_ends": {}}
+    rates = ceilings()
+    result: dict[str, Any] = {
+        "sounds": "recorded" if recorded else "made",
+        "ceilings": rates,
+        "floors_us": floors(rates, card, len(set(labels))),
+        "back_ends": {},
+    }
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("float16", "int8"):
             for back_end in survey(SHIPPED, Path(folder), device="cuda", precision=precision):
