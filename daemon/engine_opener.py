@@ -119,8 +119,12 @@ class EngineOpener:
             self._path, self._folder, device=self._device, precision=self._precision, driver=self._driver
         )
         level = logging.WARNING if self._device == "cuda" or self._recognizer.fault else logging.INFO
-        for back_end in self.chain:
-            if not back_end.on_device or self._stop.is_set():
+        on_device = [each for each in self.chain if each.on_device]
+        if not any(each.usable for each in on_device) and len({each.reason for each in on_device}) == 1:
+            _log.log(level, "no GPU serves: %s", on_device[0].reason)
+            return False
+        for back_end in on_device:
+            if self._stop.is_set():
                 break
             reason = back_end.reason
             if back_end.usable:

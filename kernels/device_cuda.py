@@ -85,11 +85,9 @@ class CudaDevice:
             for _ in range(N_WARM_UP):
                 enqueue()
             self.stream.synchronize()
-            if capture is not None:
-                return capture(enqueue)
-            graph = self._captured(enqueue)
-        if graph is not None:
-            return lambda: graph.launch(self.stream)
+            recorded = self._recorded(enqueue, capture or self._capture)
+        if recorded is not None:
+            return recorded
 
         def launch() -> None:
             with self.stream:
@@ -97,17 +95,24 @@ class CudaDevice:
 
         return launch
 
-    def _captured(self, enqueue: Launch) -> Any:
-        """The graph of some work; None where one of the libraries cannot be captured, and each run puts it in anew."""
+    def _capture(self, enqueue: Launch) -> Launch:
         self.stream.begin_capture()
         try:
             enqueue()
-            return self.stream.end_capture()
+        except BaseException:
+            with contextlib.suppress(runtime.CUDARuntimeError):
+                self.stream.end_capture()
+            raise
+        graph = self.stream.end_capture()
+        return lambda: graph.launch(self.stream)
+
+    def _recorded(self, enqueue: Launch, capture: Capture) -> Launch | None:
+        """The launch of a graph; None where a library cannot be captured, and each run puts its work in anew."""
+        try:
+            return capture(enqueue)
         except Exception as error:  # noqa: BLE001 - the libraries' errors have no common root
             _log.warning("no CUDA graph on %s: %s", self.name, one_line(error))
-        with contextlib.suppress(runtime.CUDARuntimeError):
-            self.stream.end_capture()
-        return None
+            return None
 
     def wait(self, timeout_s: float) -> None:
         """See the protocol."""
