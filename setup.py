@@ -89,6 +89,7 @@ EXTRAS = {
         "selenium>=4.20",
         "scikit-learn>=1.4",
         "setuptools>=77",
+        "tensorboard>=2.16",
         "starlette>=0.40",
         "tensorrt-rtx>=1.7",
         "textual>=1.0",

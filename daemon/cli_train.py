@@ -8,7 +8,8 @@ from pathlib import Path
 EPILOG = """\
 The folder of --out gets checkpoint.pt while training goes on (every 500 steps; --resume goes on from it), and at
 its end encoder.onnx (float32), encoder-int8.onnx and run.json. Either ONNX file can be named as the setting `engine`.
-Interrupting (Ctrl-C) leaves a checkpoint.
+Interrupting (Ctrl-C) leaves a checkpoint. Several GPUs, machines or cores train together under torchrun, each with
+batches of its own: torchrun --nproc-per-node 2 --no-python mird train ...
 """
 
 
@@ -41,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default 1)")
+    parser.add_argument(
+        "--tensorboard", type=Path, metavar="DIR", help="log loss, accuracy and rate for TensorBoard there"
+    )
     paper = parser.add_argument_group("the paper's tables, cell by cell; every cell that is done is kept")
     paper.add_argument(
         "--reproduce", choices=["table3", "table4"], help="train and test the table's cells, write report.md"
@@ -62,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     from mird.training.errors import TrainingError
 
     try:
+        from mird.training.distributed import join_world, leave_world
+        from mird.training.log import TrainingLog
         from mird.training.recipe import read_recipe
         from mird.training.run import check_machine, check_start, finish, load_data, train
         from mird.training.trainer import StepReport
@@ -74,9 +80,10 @@ def run(args: argparse.Namespace) -> int:
         if args.steps < 1:
             raise TrainingError(f"--steps {args.steps}: must be at least 1")
         recipe = replace(recipe, optimiser=replace(recipe.optimiser, n_steps=args.steps))
-    check_machine(args.device, args.threads)
     check_start(args.out, resume=args.resume)
-    console = Console(stderr=True)
+    world, device = join_world(args.device)
+    check_machine(device, args.threads)
+    console = Console(stderr=True, quiet=not world.is_first)
     interrupted = False
 
     def interrupt(*_: object) -> None:
@@ -90,13 +97,17 @@ def run(args: argparse.Namespace) -> int:
         def progress(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, description=what)
 
-        data = load_data(args.manifests, args.rendered, recipe, args.cache or args.out / "cache", progress)
+        cache = args.cache or args.out / "cache"
+        data = world.first_then_others(lambda: load_data(args.manifests, args.rendered, recipe, cache, progress))
         for line in data.damaged:
             console.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
         for silent in data.silent:
             console.print(f"left out, without sound: {silent.path}", markup=False, highlight=False, soft_wrap=True)
 
+        log = TrainingLog(args.tensorboard if world.is_first else None)
+
         def on_step(report: StepReport) -> None:
+            log.add(report)
             what = f"loss {report.loss:.3f} accuracy {report.accuracy:.3f}"
             bar.update(task, completed=report.step, total=recipe.optimiser.n_steps, description=what)
             if not console.is_terminal and report.step % 500 == 0:
@@ -104,21 +115,26 @@ def run(args: argparse.Namespace) -> int:
 
         before = [(number, signal.signal(number, interrupt)) for number in (signal.SIGINT, signal.SIGTERM)]
         try:
-            trainer = train(
-                recipe,
-                data,
-                args.out,
-                device=args.device,
-                resume=args.resume,
-                on_step=on_step,
-                stop=lambda: interrupted,
-            )
+            with log:
+                trainer = train(
+                    recipe,
+                    data,
+                    args.out,
+                    device=device,
+                    world=world,
+                    resume=args.resume,
+                    on_step=on_step,
+                    stop=lambda: interrupted,
+                )
         finally:
             for number, handler in before:
                 signal.signal(number, handler)
-    if interrupted:
+    if trainer.step < recipe.optimiser.n_steps:
         console.print(f"stopped at step {trainer.step}; go on with --resume", highlight=False)
         return 130
+    leave_world(world)
+    if not world.is_first:
+        return 0
     card = finish(recipe, data, trainer, args.name or recipe_file.stem)
     done = f"{args.out}: {card.name}, fingerprint {card.fingerprint}, unknown below {card.unknown_threshold:.3f}"
     console.print(done, markup=False, highlight=False, soft_wrap=True)

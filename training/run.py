@@ -18,6 +18,7 @@ from torch import Tensor
 from mird.kernels.encoder import EncoderCard, open_encoder
 from mird.training.audio import read_mono
 from mird.training.augment import to_input
+from mird.training.distributed import World
 from mird.training.errors import TrainingError
 from mird.training.export import UnitEncoder, export_onnx, quantise, weights_fingerprint
 from mird.training.fitting import check_enough, fit_encoder
@@ -135,6 +136,7 @@ def train(
     folder: Path,
     *,
     device: str = "cpu",
+    world: World | None = None,
     resume: bool = False,
     on_step: Callable[[StepReport], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
@@ -146,8 +148,9 @@ def train(
     TrainingError
         If the folder holds another run's checkpoint and ``resume`` is not set, or training cannot go on.
     """
-    check_start(folder, resume=resume)
-    trainer = Trainer(recipe, data.material, folder, device)
+    if world is None or world.is_first:
+        check_start(folder, resume=resume)
+    trainer = Trainer(recipe, data.material, folder, device, world)
     if resume:
         trainer.resume()
     trainer.run(on_step, stop=stop)

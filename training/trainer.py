@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mird.training.augment import augment, to_input
+from mird.training.distributed import World
 from mird.training.errors import TrainingError
 from mird.training.material import Material
 from mird.training.networks import ResidualEncoder
@@ -53,6 +54,22 @@ class CosineClassifier(nn.Module):
         return self.scale * (cosine - self.margin * functional.one_hot(classes, cosine.shape[1]))
 
 
+class Step(nn.Module):
+    """From pictures to logits: what is computed for a batch, and what processes share the gradients of."""
+
+    def __init__(self, encoder: ResidualEncoder, classifier: CosineClassifier, device_type: str, *, bf16: bool) -> None:
+        super().__init__()
+        self.encoder, self.classifier = encoder, classifier
+        self._device_type, self._bf16 = device_type, bf16
+
+    def forward(self, pictures: Tensor, classes: Tensor) -> Tensor:
+        """Logits, shape (n, n_classes), of pictures (n, 1, rows, columns) of the given true classes (n,)."""
+        with torch.autocast(self._device_type, torch.bfloat16, enabled=self._bf16):
+            embedded = self.encoder(pictures)
+        logits: Tensor = self.classifier(embedded.float(), classes)
+        return logits
+
+
 class Trainer:
     """One run. Everything that it draws comes from the recipe's seed, and a checkpoint holds the generators too.
 
@@ -64,9 +81,14 @@ class Trainer:
         Checkpoints go here, each written whole and then renamed.
     device : str
         A torch device.
+    world : World
+        Each process draws batches of its own; gradients are averaged over all, and the first process writes.
     """
 
-    def __init__(self, recipe: Recipe, material: Material, folder: Path, device: str = "cpu") -> None:
+    def __init__(
+        self, recipe: Recipe, material: Material, folder: Path, device: str = "cpu", world: World | None = None
+    ) -> None:
+        self._world = world = world or World()
         self.recipe = recipe
         self.folder = folder
         self._device = torch.device(device)
@@ -79,9 +101,9 @@ class Trainer:
             material.weights,
             options.n_classes,
             options.n_per_class,
-            np.random.default_rng(recipe.seed),
+            np.random.default_rng(self._seed(0)),
         )
-        self._generator = torch.Generator().manual_seed(recipe.seed)
+        self._generator = torch.Generator().manual_seed(recipe.seed + world.rank)
         noise = [i for i, r in enumerate(material.recordings) if not r.is_instrument]
         self._noises = torch.from_numpy(material.clean(noise)) if noise else torch.zeros(0, 1, 1)
         self.encoder = ResidualEncoder(recipe.network.width, 1, "pooled", recipe.network.n_dims).to(
@@ -90,6 +112,12 @@ class Trainer:
         self.classifier = CosineClassifier(
             recipe.network.n_dims, len(self._sampler.classes), options.scale, options.margin
         ).to(self._device)
+        whole = Step(self.encoder, self.classifier, self._device.type, bf16=options.bf16)
+        self._compute: nn.Module = whole
+        if world.size > 1:
+            self._compute = nn.parallel.DistributedDataParallel(
+                whole, device_ids=[self._device] if self._device.type == "cuda" else None
+            )
         average = torch.optim.swa_utils.get_ema_multi_avg_fn(options.average)  # type: ignore[no-untyped-call]
         self.averaged = torch.optim.swa_utils.AveragedModel(self.encoder, multi_avg_fn=average, use_buffers=True)
         self._optimiser = torch.optim.AdamW(
@@ -116,7 +144,7 @@ class Trainer:
         TrainingError
             If the loss or its gradient is no longer finite; the last checkpoint is from before.
         """
-        while self.step < self.recipe.optimiser.n_steps and not stop():
+        while self.step < self.recipe.optimiser.n_steps and not self._world.any(here=stop()):
             on_step(self._one_step())
             if self.step % checkpoint_every == 0:
                 self.save()
@@ -131,11 +159,9 @@ class Trainer:
         x, y = self._pictures(clips), torch.from_numpy(classes).to(self._device)
         self.encoder.train()
         self._optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=options.bf16):
-            embedded = self.encoder(x)
-        logits = self.classifier(embedded.float(), y)
+        logits = self._compute(x, y)
         loss = functional.cross_entropy(logits, y)
-        if not math.isfinite(loss.item()):
+        if self._world.any(here=not math.isfinite(loss.item())):
             raise self._diverged(f"loss is {loss.item()}")
         loss.backward()  # type: ignore[no-untyped-call]
         length = nn.utils.clip_grad_norm_(self.encoder.parameters(), options.clip_norm).item()
@@ -175,6 +201,10 @@ class Trainer:
         """The file that :meth:`save` writes and :meth:`resume` reads."""
         return self.folder / "checkpoint.pt"
 
+    def _seed(self, step: int) -> int | tuple[int, ...]:
+        """Of what a process draws from ``step`` on; the first one's is the recipe's."""
+        return self.recipe.seed if self._world.is_first else (self.recipe.seed, self._world.rank, step)
+
     def _identity(self) -> str:
         """The recipe as far as training hangs on it: what is fitted afterwards may be changed."""
         return repr(replace(self.recipe, fit=FitSettings()))
@@ -187,6 +217,8 @@ class Trainer:
         TrainingError
             If it cannot be written; the old one is untouched.
         """
+        if not self._world.is_first:
+            return
         state: dict[str, Any] = {
             "step": self.step,
             "recipe": self._identity(),
@@ -240,8 +272,12 @@ class Trainer:
         self.classifier.load_state_dict(state["classifier"])
         self.averaged.load_state_dict(state["averaged"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self._sampler.rng.bit_generator.state = state["sampler"]
-        self._generator.set_state(state["generator"].cpu())
+        if self._world.is_first:
+            self._sampler.rng.bit_generator.state = state["sampler"]
+            self._generator.set_state(state["generator"].cpu())
+        else:  # the checkpoint has the first process's generators; the others begin anew, each with its own
+            self._sampler.rng = np.random.default_rng(self._seed(self.step))
+            self._generator.manual_seed(self.recipe.seed + self._world.rank + self._world.size * self.step)
         torch.set_rng_state(state["torch"].cpu())
         self._loss, self._accuracy = state["running"]
         return True
