@@ -36,7 +36,7 @@ class TrainingLog:
         except ImportError:
             raise TrainingError("--tensorboard needs tensorboard; install it with: pip install tensorboard") from None
         try:
-            self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(folder))
         except OSError as error:
             raise TrainingError(f"--tensorboard {folder}: cannot be written: {error.strerror}") from None
 
