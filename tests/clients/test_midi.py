@@ -69,8 +69,8 @@ def wait_for_port(name: str, *, there: bool = True) -> None:
 @pytest.fixture(scope="module")
 def jack() -> Iterator[None]:
     """A JACK server of its own, without hardware, which this process and its children are connected to."""
-    if shutil.which("jackd") is None:
-        pytest.skip("needs jackd (jackd2)")
+    if not all(map(shutil.which, ("jackd", "jack_lsp", "jack_midi_dump"))):
+        pytest.skip("needs jackd and its example programs (jackd2)")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("JACK_DEFAULT_SERVER", f"mird-{os.getpid()}")
         environment.setenv("JACK_NO_START_SERVER", "1")
