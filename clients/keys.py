@@ -18,9 +18,9 @@ _FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROT
 
 
 def is_local(endpoint: str) -> bool:
-    """Whether an address is of this machine alone, so that no keys are used."""
+    """Whether an address is of this machine alone, so that no keys are used, or none at all."""
     host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-    return not endpoint.startswith("tcp://") or host in ("localhost", "::1") or host.startswith("127.")
+    return not endpoint.startswith("tcp://") or host in ("", "localhost", "::1") or host.startswith("127.")
 
 
 class Handshakes:
