@@ -115,6 +115,8 @@ class CaptureStatus:
         Times that sound is known to be missing or damaged.
     n_opens : int
         Streams that have been opened.
+    stuck : bool
+        A call into the sound system has not returned for a minute. If it never does, only a new process helps.
     """
 
     state: CaptureState
@@ -122,6 +124,7 @@ class CaptureStatus:
     n_overflows: int = 0
     n_gaps: int = 0
     n_opens: int = 0
+    stuck: bool = False
 
 
 class Capture(Protocol):

@@ -26,6 +26,7 @@ _FIRST_BLOCK_S: Final = 5.0
 _N_FIRST_BLOCKS: Final = 8
 _OPENING_S: Final = 10.0
 _CLOSING_S: Final = 1.0
+_STUCK_S: Final = 60.0
 _GAP_NS: Final = 20_000_000
 
 
@@ -63,6 +64,7 @@ class DeviceCapture:
                 self._set(CaptureState.WAITING, self._absence(self._known))
             else:
                 self._select(device)
+                self._set(CaptureState.WAITING, f"{device.name!r} is being opened")
 
     def start(self) -> None:
         """Begin to look for the device."""
@@ -125,7 +127,7 @@ class DeviceCapture:
             if self._stop.is_set():
                 return False
             if time.monotonic() - since_s > _OPENING_S:
-                self._set(absent, f"{name!r} has not opened for {time.monotonic() - since_s:.0f} s: {_HANGS}")
+                self._hang(absent, f"{name!r} has not opened", time.monotonic() - since_s)
         if audio_input.failure or audio_input.ring is None or audio_input.clock is None:
             self._set(absent, f"{name!r} cannot be opened: {audio_input.failure}; is another program using it?")
             return False
@@ -165,7 +167,7 @@ class DeviceCapture:
                 why = audio_input.failure or (f"nothing came for {age_s:.1f} s" if age_s > _LOST_S else "it went away")
                 state, detail = CaptureState.LOST, f"{live}: {why}; it is looked for until it is back"
             elif age_s > _STALLED_S:
-                state, detail = CaptureState.STALLED, f"{live}: nothing came for {age_s:.1f} s"
+                state, detail = CaptureState.STALLED, f"{live}: nothing came for half a second and more"
             elif _only_zeros(stream):
                 state, detail = CaptureState.STALLED, f"{live}: exact zeros; it is muted, or nothing is connected"
             else:
@@ -182,9 +184,7 @@ class DeviceCapture:
             if self._stop.is_set() and waited_s > _CLOSING_S:
                 return  # its thread is left to the end of the process
             if waited_s > _OPENING_S:
-                self._set(
-                    self._status.state, f"{audio_input.device.name!r} has not closed for {waited_s:.0f} s: {_HANGS}"
-                )
+                self._hang(self._status.state, f"{audio_input.device.name!r} has not closed", waited_s)
 
     def _select(self, device: Device) -> tuple[int, ...]:
         n_inputs = device.n_native_inputs if self._spec.channels is None else device.n_inputs
@@ -194,6 +194,12 @@ class DeviceCapture:
         wanted = f"no input matches {self._spec.argument!r}" if self._spec.argument else "there is no audio input"
         return f"{wanted}; waiting for it. Inputs that exist: {names_of(devices)}"
 
+    def _hang(self, state: CaptureState, what: str, waited_s: float) -> None:
+        """Say that a call does not return, each ten seconds."""
+        self._set(state, f"{what} for {waited_s // _OPENING_S * _OPENING_S:.0f} s: {_HANGS}")
+        if waited_s > _STUCK_S:
+            self._status = replace(self._status, stuck=True)
+
     def _set(self, state: CaptureState, detail: str, n_overflows: int | None = None, n_gaps: int | None = None) -> None:
         now = self._status
         self._status = replace(
@@ -202,6 +208,7 @@ class DeviceCapture:
             detail=detail,
             n_overflows=now.n_overflows if n_overflows is None else n_overflows,
             n_gaps=now.n_gaps if n_gaps is None else n_gaps,
+            stuck=False,
         )
 
 

@@ -24,7 +24,7 @@ LEVELS_S: Final = 60.0
 """Seconds of which the levels are kept."""
 N_STRETCHES: Final = 32
 """Stretches that are kept of each channel once they have ended."""
-N_EMBEDDINGS: Final = 16
+N_EMBEDDINGS: Final = 8
 """Windows that are kept of a stretch, at least, where it has as many; twice as many at most."""
 N_HOPS: Final = 128
 """Newest windows from among which a stretch that is told of late takes those that were heard before."""
@@ -217,6 +217,7 @@ class Heard:
             while channel.gates[0][0] < time_s - LEVELS_S:
                 channel.gates.popleft()
             if embedding is not None:
+                embedding = embedding.copy()  # a view would keep those of all channels
                 channel.hops.append((time_s, embedding))
                 for spell in (channel.event, channel.unknown):
                     if spell is not None:

@@ -66,6 +66,11 @@ class History:
             self.due = max(self.due, self.n_samples + self._window)
         self.push(np.zeros((n - skipped, len(self._samples)), np.float32))
 
+    def mark_gap(self) -> None:
+        """Note that sound was lost just now, and nobody knows how much: it counts as one sample."""
+        if self.n_samples:
+            self._gaps.append((self.n_samples - 1, self.n_samples))
+
     def skip_to_newest(self) -> int:
         """Leave out all windows that are due but the newest; returns how many."""
         n_skipped = max(0, self.pending - 1)

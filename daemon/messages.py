@@ -135,7 +135,7 @@ class Frame(Header):
     degraded : bool
         The daemon is skipping hops to keep up.
     n_gap_frames : int
-        Samples (of each channel) that were lost inside this window.
+        Samples (of each channel) that were lost inside this window; 1 where it is not known how many.
     """
 
     kind: ClassVar[str] = "frame"

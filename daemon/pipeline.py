@@ -136,6 +136,10 @@ class Pipeline:
         self.seconds["resample"] = time.perf_counter() - began_s
         self._take_in(samples)
 
+    def mark_gap(self) -> None:
+        """Note that the source lost sound just now, of which nobody knows how much: the windows with it say so."""
+        self._history.mark_gap()
+
     def finish(self) -> None:
         """The stream is at its end: let out what the resampler holds, and fill up a stream shorter than a window."""
         self._take_in(self._resampler.flush())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -118,6 +119,7 @@ class Daemon:
         self._reload_wanted = threading.Event()
         self._failure: BaseException | None = None
         self._progress = Progress()
+        self._told = ""
         self._control = ControlServer(control_endpoint, self._handlers(), keys=keys)
 
     def stop(self) -> None:
@@ -188,6 +190,7 @@ class Daemon:
     def _process(self) -> None:
         announced: tuple[CaptureStatus, bool, str, Snapshot] | None = None
         heartbeat_s = 0.0
+        n_damaged = 0
         pipeline: Pipeline | None = None
         stream: Stream | None = None
         fault = ""
@@ -228,6 +231,9 @@ class Daemon:
             self._publisher.service()
             if self._stop.is_set():
                 break
+            if status.stuck and self._notifier.watchdog_s is not None:
+                fault = f"{status.detail}; systemd is to start mird anew"
+                break
             if pipeline is None or stream is None:
                 if status.state is CaptureState.ENDED:
                     fault = status.detail if status.n_gaps or not status.n_opens else ""
@@ -240,6 +246,9 @@ class Daemon:
             self._progress.counters["n_gaps"] += chunk.n_lost > 0
             pipeline.tune(self._settings, self._calibration.gates(stream.source))
             pipeline.push(chunk)
+            if status.n_overflows + status.n_gaps != n_damaged:
+                n_damaged = status.n_overflows + status.n_gaps
+                pipeline.mark_gap()
             if not stream.lossless:
                 skipped = pipeline.n_hops_skipped
                 pipeline.catch_up(LATE_HOPS)
@@ -287,7 +296,11 @@ class Daemon:
 
     def _announce(self, status: CaptureStatus, stream: Stream | None) -> None:
         snapshot = self._store.snapshot
-        _log.info("%s: %s", status.state, status.detail)
+        line = f"{status.state}: {status.detail}"
+        if (told := re.sub(r"\d+", "", line)) != self._told:  # what differs in a number of seconds is told once
+            self._told = told
+            troubled = status.state in (CaptureState.STALLED, CaptureState.LOST)
+            _log.log(logging.WARNING if troubled else logging.INFO, "%s", line)
         self._notifier.status(f"{status.state}: {status.detail}")
         self._publisher.publish(
             State(

@@ -189,13 +189,34 @@ def test_a_server_that_pauses_is_waited_for_and_nothing_is_lost(null_sink: "Null
         awaited(capture, lambda _: bool(stream.ring.latest(441).samples.any()))
         os.kill(null_sink.pid, signal.SIGSTOP)
         try:
-            awaited(capture, lambda capture: "nothing came for 0." in capture.status.detail)
+            awaited(capture, lambda capture: "nothing came for half a second" in capture.status.detail)
             assert capture.status.state is CaptureState.STALLED
         finally:
             os.kill(null_sink.pid, signal.SIGCONT)
         awaited(capture, is_in(CaptureState.LIVE))
         assert capture.stream is stream
         assert (capture.status.n_opens, capture.status.n_gaps) == (1, 0)
+
+
+def test_a_call_that_does_not_return_is_told_of_until_it_does(
+    null_sink: "NullSink", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("_OPENING_S", 0.5), ("_STUCK_S", 1.0)):
+        monkeypatch.setattr(f"mird.daemon.capture_device.{name}", seconds)
+    with running() as capture:
+        first = streamed(capture)
+        os.kill(null_sink.pid, signal.SIGSTOP)
+        try:
+            awaited(capture, lambda capture: capture.status.stuck, 20.0)
+            assert capture.status.state is CaptureState.LOST
+            assert "'default' has not closed for" in capture.status.detail
+            assert "restart PulseAudio or PipeWire" in capture.status.detail
+        finally:
+            os.kill(null_sink.pid, signal.SIGCONT)
+        second = awaited(capture, lambda capture: capture.stream not in (None, first), 20.0)
+        assert second < 20.0
+        awaited(capture, is_in(CaptureState.LIVE, CaptureState.STALLED))
+        assert not capture.status.stuck
 
 
 def test_stop_does_not_wait_for_a_server_that_hangs(null_sink: "NullSink") -> None:

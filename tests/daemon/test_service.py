@@ -1,11 +1,13 @@
 """A whole daemon in this process: sources that end, hurry or fail, subscribers that come late, requests meanwhile."""
 
+import logging
 import socket
 import tempfile
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from mird.daemon.capture import Capture, CaptureState, CaptureStatus, SourceSpec
 from mird.daemon.clip_store import ClipStore
 from mird.daemon.errors import EndpointError, SourceError
 from mird.daemon.messages import Event, Frame, Heartbeat, Message, State
+from mird.daemon.notify import Notifier
 from mird.daemon.progress import STAGES
 from mird.daemon.publisher import Publisher
 from mird.daemon.ring import Ring
@@ -70,14 +73,27 @@ class Running:
 
 @contextmanager
 def running(
-    capture: Capture, store: SupportStore, encoder: Encoder, clips: ClipStore | None = None, **settings: Any
+    capture: Capture,
+    store: SupportStore,
+    encoder: Encoder,
+    clips: ClipStore | None = None,
+    notifier: Notifier | None = None,
+    **settings: Any,
 ) -> Iterator[tuple[Running, Subscriber]]:
     """A daemon that a subscriber awaited."""
     with tempfile.TemporaryDirectory(prefix="mird-", dir="/tmp") as folder:
         publish, control = f"ipc://{folder}/publish", f"ipc://{folder}/control"
         publisher = Publisher(publish)
         daemon = Daemon(
-            Settings(**settings), capture, Recognizer(encoder), store, publisher, control, "desk", clips=clips
+            Settings(**settings),
+            capture,
+            Recognizer(encoder),
+            store,
+            publisher,
+            control,
+            "desk",
+            notifier=notifier,
+            clips=clips,
         )
         one = Running(daemon, publish, control)
         with Subscriber(publish, KINDS) as subscriber:
@@ -336,3 +352,70 @@ def test_an_overload_is_told_in_state_and_heartbeat(
     assert state.state == "LIVE"
     assert state.counters["n_hops_skipped"] > 0
     assert any(isinstance(message, State) and not message.degraded for message in one.messages)
+
+
+def test_sound_that_the_source_lost_is_marked_in_the_frames(
+    encoder: Encoder, store: SupportStore, demonstration: Samples
+) -> None:
+    capture = HurriedCapture(demonstration)
+    ring = Ring(8 * RATE_HZ, 1)
+    capture.stream = new_stream("desk", RATE_HZ, (1,), ring, SampleClock(RATE_HZ), lossless=False)
+    capture.start = lambda: ring.write(demonstration[: round(1.25 * RATE_HZ), None])  # type: ignore[method-assign]
+    with running(capture, store, encoder) as (one, subscriber):
+        one.first(subscriber, lambda message: isinstance(message, Frame))
+        one.first(subscriber, lambda message: isinstance(message, Heartbeat) and message.counters["n_hops"] > 0)
+        capture.status = replace(capture.status, n_overflows=1)
+        told = one.first(
+            subscriber, lambda message: isinstance(message, State) and message.counters["n_overflows"] == 1
+        )
+        ring.write(demonstration[RATE_HZ : 4 * RATE_HZ, None])
+        marked = one.first(subscriber, lambda message: isinstance(message, Frame) and message.n_gap_frames > 0)
+        assert isinstance(marked, Frame)
+        ring.write(demonstration[4 * RATE_HZ : 6 * RATE_HZ, None])
+        later = one.first(
+            subscriber, lambda message: isinstance(message, Frame) and message.sample_start > marked.sample_end
+        )
+    assert isinstance(told, State)
+    assert isinstance(later, Frame)
+    assert (marked.n_gap_frames, later.n_gap_frames) == (1, 0)
+
+
+@pytest.mark.parametrize("watchdog_s", [10.0, None])
+def test_a_sound_system_that_hangs_ends_a_daemon_that_systemd_starts_anew(
+    encoder: Encoder, store: SupportStore, demonstration: Samples, watchdog_s: float | None
+) -> None:
+    capture = HurriedCapture(demonstration[:RATE_HZ])
+    capture.stream = None
+    capture.start = lambda: None  # type: ignore[method-assign]
+    capture.stop = lambda: None  # type: ignore[method-assign]
+    capture.status = CaptureStatus(CaptureState.LOST, "'desk' has not closed for 60 s", n_opens=1, stuck=True)
+    with running(capture, store, encoder, notifier=Notifier("", watchdog_s)) as (one, subscriber):
+        if watchdog_s is None:
+            for _ in range(2):
+                one.first(subscriber, lambda message: isinstance(message, Heartbeat))
+        else:
+            one.first(subscriber, is_state("ENDED"))
+            one.join()
+    if watchdog_s is None:
+        assert one.failure is None
+    else:
+        assert isinstance(one.failure, SourceError)
+        assert str(one.failure) == "'desk' has not closed for 60 s; systemd is to start mird anew"
+
+
+def test_a_trouble_is_logged_once_and_as_a_warning(
+    encoder: Encoder, store: SupportStore, demonstration: Samples, caplog: pytest.LogCaptureFixture
+) -> None:
+    capture = HurriedCapture(demonstration[:RATE_HZ])
+    capture.stream = None
+    capture.start = lambda: None  # type: ignore[method-assign]
+    capture.stop = lambda: None  # type: ignore[method-assign]
+    capture.status = CaptureStatus(CaptureState.LOST, "'desk' has not closed for 10 s", n_opens=1)
+    with caplog.at_level(logging.INFO), running(capture, store, encoder) as (one, subscriber):
+        one.first(subscriber, is_state("LOST"))
+        capture.status = replace(capture.status, detail="'desk' has not closed for 20 s")
+        one.first(subscriber, lambda message: isinstance(message, State) and message.detail.endswith("20 s"))
+        capture.status = replace(capture.status, state=CaptureState.LIVE, detail="'desk'")
+        one.first(subscriber, is_state("LIVE"))
+    told = [(each.levelname, each.getMessage()) for each in caplog.records if each.name == "mird.daemon.service"]
+    assert told[:2] == [("WARNING", "LOST: 'desk' has not closed for 10 s"), ("INFO", "LIVE: 'desk'")]
