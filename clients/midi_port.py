@@ -107,7 +107,10 @@ class MidiPort:
             return False
         self._checked_s = time.monotonic()
         if not self._pattern:
-            self._output.open_virtual_port(self._name)
+            try:
+                self._output.open_virtual_port(self._name)
+            except rtmidi.RtMidiError as error:
+                raise OutletError(f"MIDI port {CLIENT}:{self._name} cannot be made: {error}") from error
             self.is_open = True
             _log.info("MIDI port %s:%s is there to be connected", CLIENT, self._name)
             return True

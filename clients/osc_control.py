@@ -239,7 +239,7 @@ def _shown(result: Mapping[str, Any]) -> list[str]:
         return [json.dumps(result, ensure_ascii=False, default=str)[: MAX_REPLY_BYTES // 4]]
     names, n_bytes = [], 0
     for each in classes:
-        name = str(each["name"])
+        name = str(each["name"] if isinstance(each, dict) else each)
         n_bytes += len(name.encode()) + 5  # with its end, filling and type
         if n_bytes > MAX_REPLY_BYTES:
             break

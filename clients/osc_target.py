@@ -51,14 +51,16 @@ class OscTarget:
             return
         try:
             self._socket.send(packet)
-            self.n_sent += 1
+        except ConnectionRefusedError as error:
+            self._fail(error)  # that was about the packet before; this one is still to go
+            try:
+                self._socket.send(packet)
+            except OSError:
+                return
         except OSError as error:
-            self.n_failed += 1
-            self._failed_s = time.monotonic()
-            if not self._failing:
-                self._failing = True
-                _log.warning("OSC target %s: %s; sending on", self._name, error.strerror)
+            self._fail(error)
             return
+        self.n_sent += 1
         if self._failing and time.monotonic() - self._failed_s > QUIET_S:
             self._failing = False
             _log.info("OSC target %s: takes packets again (%d were lost)", self._name, self.n_failed)
@@ -68,6 +70,13 @@ class OscTarget:
         self._closed.set()
         if self._socket is not None:
             self._socket.close()
+
+    def _fail(self, error: OSError) -> None:
+        self.n_failed += 1
+        self._failed_s = time.monotonic()
+        if not self._failing:
+            self._failing = True
+            _log.warning("OSC target %s: %s; sending on", self._name, error.strerror)
 
     def _look_up(self) -> None:
         told = False

@@ -166,6 +166,20 @@ def test_targets_that_are_not_there_are_told_of_once_and_keep_nobody_from_the_ot
     assert bridge.end() == 0
 
 
+def test_a_receiver_that_comes_later_misses_nothing_that_is_sent_from_then_on(script: "type[Script]") -> None:
+    port = free_port()
+    outlet = OscOutlet([("127.0.0.1", port)])
+    for _ in range(3):
+        outlet.send(script.level())
+    with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", port))
+        receiver.settimeout(PATIENCE_S)
+        outlet.send(script.start())
+        assert b"/event" in receiver.recv(9999)
+    assert outlet.targets[0].n_failed == 3
+    outlet.close()
+
+
 def test_without_bundles_and_with_bundles_for_at_once(script: "type[Script]") -> None:
     with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as receiver:
         receiver.bind(("127.0.0.1", 0))

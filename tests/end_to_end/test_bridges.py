@@ -155,6 +155,7 @@ def test_all_bridges_tell_the_same(user: "User", demonstration: "Demonstration",
         for verb, *arguments in (("enroll", "my own", 1.0, 1), ("correct", "somebody's")):
             kind, told = asking.ask(rig.control_port, verb, *arguments)
             assert (kind, json.loads(told)["name"]) == ("ok", arguments[0])
+        assert json.loads(asking.ask(rig.control_port, "status")[1])["state"] == "LIVE"
         assert {"my own", "somebody's"} <= set(asking.ask(rig.control_port, "classes"))
         assert asking.ask(rig.control_port, "threshold", "my own", 0.9)[0] == "ok"
         assert asking.ask(rig.control_port, "undo")[0] == "ok"
