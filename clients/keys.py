@@ -1,5 +1,6 @@
 """The keys that a client shows off its own machine, and what it makes of a handshake that fails."""
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,10 @@ _FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROT
 
 
 def is_local(endpoint: str) -> bool:
-    """Whether an address is of this machine alone, so that no keys are used, or none at all."""
-    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-    return not endpoint.startswith("tcp://") or host in ("", "localhost", "::1") or host.startswith("127.")
+    """Whether an address is of this machine alone, so that no keys are used; what is no address counts as such."""
+    match = re.fullmatch(r"tcp://(.+):\d+", endpoint)
+    host = match[1].strip("[]") if match else "localhost"
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 class Handshakes:
@@ -100,6 +102,7 @@ class Handshakes:
 
 def _load(path: Path) -> tuple[bytes, bytes | None]:
     try:
+        path.stat()  # zmq.auth says of what is missing that it is invalid
         public, secret = zmq.auth.load_certificate(path)
     except OSError as error:
         raise ClientError(f"key {path} cannot be read: {error.strerror or error}; see mird keys --help") from error

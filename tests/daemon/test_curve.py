@@ -14,6 +14,7 @@ import zmq
 from mird.clients.async_subscriber import AsyncSubscriber
 from mird.clients.control import ControlClient
 from mird.clients.errors import ClientError, DaemonUnreachable
+from mird.clients.keys import is_local
 from mird.clients.subscriber import Subscriber
 from mird.daemon import keys
 from mird.daemon.control import ControlServer
@@ -176,7 +177,9 @@ def test_a_client_without_keys_is_told_so_at_once(beating: Beating) -> None:
 
 
 def test_keys_that_are_missing_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ClientError, match=rf"key {tmp_path}/none/server\.key cannot be read"):
+    with pytest.raises(
+        ClientError, match=rf"key {tmp_path}/none/server\.key cannot be read: No such file or directory; see"
+    ):
         Subscriber("tcp://192.0.2.1:7475", keys=tmp_path / "none")
 
 
@@ -252,3 +255,23 @@ def test_on_this_machine_no_keys_are_asked_for(folder: Path) -> None:
         assert publisher.await_subscriber(PATIENCE_S)
         publisher.publish(BEAT)
         assert other.recv(PATIENCE_S) is not None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "local"),
+    [
+        ("tcp://127.0.0.1:7475", True),
+        ("tcp://127.0.1.1:7475", True),
+        ("tcp://[::1]:7475", True),
+        ("tcp://localhost:7475", True),
+        ("ipc:///run/mird/control", True),
+        ("tcp://", True),
+        ("tcp://0.0.0.0:7475", False),
+        ("tcp://192.0.2.1:7475", False),
+        ("tcp://[2001:db8::1]:7475", False),
+        ("tcp://stage.local:7475", False),
+        ("tcp://localhost.example:7475", False),
+    ],
+)
+def test_which_addresses_are_of_this_machine(endpoint: str, local: bool) -> None:
+    assert is_local(endpoint) == local
