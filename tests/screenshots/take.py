@@ -110,17 +110,18 @@ def save(png: bytes, path: Path, n_colours: int = N_COLOURS) -> None:
 
 
 def until_named(driver: webdriver.Chrome, selector: str) -> None:
-    """Wait until an instrument is named on every channel, and a moment more."""
+    """Wait until an instrument begins on every channel, and two seconds more: notes are longer."""
     script = (
         f"const all = [...document.querySelectorAll('{selector}')].map((each) => each.textContent);"
         "return all.length > 1 && all.every((text) => !['', '–', 'silence', 'unknown'].includes(text))"  # noqa: RUF001
     )
     deadline_s = time.monotonic() + 60
-    while not driver.execute_script(script):
-        if time.monotonic() > deadline_s:
-            raise SystemExit("no instrument was named")
-        time.sleep(0.1)
-    time.sleep(1.5)
+    for named in (False, True):
+        while driver.execute_script(script) is not named:
+            if time.monotonic() > deadline_s:
+                raise SystemExit("no instrument was named")
+            time.sleep(0.1)
+    time.sleep(2.0)
 
 
 async def watch(publish: str, control: str) -> str:
