@@ -87,7 +87,7 @@ def test_threads_may_call_at_once(opened_by: Open, encoder_file: Path, pictures:
     for thread in threads:
         thread.join()
     assert len(found) == 200
-    assert all(np.array_equal(each, wanted) for each in found)
+    assert all(np.allclose(each, wanted, atol=1e-6) for each in found)  # torch splits its sums by the threads it gets
 
 
 def test_card_comes_back_as_it_was_written(opened_by: Open, encoder_file: Path, card: EncoderCard) -> None:
