@@ -11,6 +11,9 @@ from zmq.auth.thread import ThreadAuthenticator
 from mird.daemon.errors import KeysError
 from mird.daemon.keys import CLIENTS, allow_list, server_pair
 
+HANDSHAKE_MS: Final = 5_000
+"""Who has not proven a key by then is disconnected."""
+
 LOOK_S: Final = 0.5
 """How often the allow-list's folder is looked at."""
 
@@ -63,6 +66,7 @@ class Gate:
 
     def secure(self, socket: "zmq.Socket[bytes]") -> None:
         """What this socket binds next, it binds behind the gate."""
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         socket.curve_server = 1
         socket.curve_secretkey = self._secret
 

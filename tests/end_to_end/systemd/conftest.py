@@ -156,9 +156,9 @@ class Machine:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
 
-    def show(self, name: str) -> str:
-        """A property of mird's unit."""
-        return self.do("systemctl", "show", "--value", f"--property={name}", "mird").strip()
+    def show(self, name: str, unit: str = "mird") -> str:
+        """A property of a unit of the system's."""
+        return self.do("systemctl", "show", "--value", f"--property={name}", unit).strip()
 
     def journal(self) -> str:
         """What mird and systemd said of it."""
