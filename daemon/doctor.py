@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import zmq
 
-from mird.daemon.assembly import control_address, engine_file, open_engine, open_store, source_spec
+from mird.daemon.assembly import control_address, engine_file, keys_folder, open_engine, open_store, source_spec
 from mird.daemon.capture import CaptureState, open_capture
+from mird.daemon.control import ControlServer
 from mird.daemon.devices import DeviceListError, find_input, list_host_apis, list_inputs, names_of
-from mird.daemon.endpoints import bind, unbind_file
-from mird.daemon.errors import EndpointError, MirdError
+from mird.daemon.errors import MirdError
 from mird.daemon.paths import engine_cache, settings_files, support_file
+from mird.daemon.publisher import Publisher
 from mird.daemon.settings import Settings
 from mird.kernels.back_ends import survey
 from mird.kernels.errors import KernelError
@@ -242,17 +242,24 @@ def _addresses(settings: Settings, status: Mapping[str, Any] | None) -> Iterator
     if status is not None:
         yield Finding("addresses", "ok", f"publish: {status['publish']}; control: {control_address(settings)}")
         return
-    with zmq.Context() as context:
-        for setting, address in (("publish", settings.publish), ("control", control_address(settings, create=True))):
-            with context.socket(zmq.XPUB if setting == "publish" else zmq.ROUTER) as socket:
-                socket.linger = 0
-                try:
-                    unbind_file(bind(socket, address, setting))
-                except EndpointError as error:
-                    what, _, remedy = str(error).partition("; ")
-                    yield Finding("addresses", "error", what, remedy, error.exit_status)
-                else:
-                    yield Finding("addresses", "ok", f"{setting}: {address} is free")
+    keys, control = keys_folder(settings), control_address(settings, create=True)
+    takers: tuple[tuple[str, str, Callable[[], Publisher | ControlServer]], ...] = (
+        ("publish", settings.publish, lambda: Publisher(settings.publish, keys=keys)),
+        ("control", control, lambda: ControlServer(control, {}, keys=keys)),
+    )
+    for setting, address, take in takers:
+        try:
+            take().close()
+        except MirdError as error:
+            what, _, remedy = " ".join(str(error).split()).partition("; ")
+            yield Finding("addresses", "error", what, remedy, error.exit_status)
+        else:
+            yield Finding("addresses", "ok", f"{setting}: {address} is free")
+    if settings.metrics:
+        from mird.daemon.metrics import check_address
+
+        check_address(settings.metrics)
+        yield Finding("addresses", "ok", f"metrics: {settings.metrics} is free")
 
 
 def _latency(settings: Settings, *, listen: bool) -> Iterator[Finding]:

@@ -142,6 +142,15 @@ class MetricsServer:
         self._thread.join()
 
 
+def check_address(address: str) -> None:
+    """Take an address for a moment; EndpointError, as of a :class:`MetricsServer`, where it cannot be had."""
+    host, port = _loopback(address)
+    try:
+        _Server((host, port), _Handler).server_close()
+    except OSError as error:
+        raise _refusal(address, error.strerror or str(error), "choose another port") from error
+
+
 class _Server(WSGIServer):
     request_queue_size = 8
 

@@ -95,6 +95,8 @@ def test_an_address_in_use_is_an_error(addresses: dict[str, Any]) -> None:
     assert (taken.verdict, taken.exit_status) == ("error", 7)
     assert "the address is in use" in taken.what
     assert "choose another" in taken.remedy
+    metrics = only(found(Settings(source=SILENT_SOURCE, metrics="10.0.0.1:7477", **addresses)), "addresses", "metrics")
+    assert (metrics.verdict, metrics.exit_status) == ("error", 7)
 
 
 def test_a_hop_that_is_too_short_and_a_folder_that_cannot_be_written(
