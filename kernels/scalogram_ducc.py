@@ -18,13 +18,14 @@ LONG = 10_000
 
 
 class DuccTransforms:
-    """See :class:`mird.kernels.scalogram_bands.Transforms`."""
+    """See :class:`mird.kernels.scalogram_pieces.Transforms`."""
 
     name = "ducc0"
 
-    def cosine(self, windows: NDArray[Any], out: NDArray[Any]) -> None:
+    def cosine(self, windows: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
         """Unnormalised DCT-II of each row."""
         ducc0.fft.dct(windows, type=2, axes=[1], out=out)
+        return out
 
     def bind(self, waves: NDArray[Any]) -> Callable[[], NDArray[Any]]:
         """A call that computes the FFT of ``waves`` in place."""

@@ -18,7 +18,7 @@ LARGE_BLOCK = 1 << 21
 
 
 class ScipyTransforms:
-    """See :class:`mird.kernels.scalogram_bands.Transforms`."""
+    """See :class:`mird.kernels.scalogram_pieces.Transforms`."""
 
     name = "scipy"
 
@@ -27,9 +27,10 @@ class ScipyTransforms:
         # until it has seen a block freed that was larger. This one is never touched.
         np.empty(LARGE_BLOCK)
 
-    def cosine(self, windows: NDArray[Any], out: NDArray[Any]) -> None:
-        """Unnormalised DCT-II of each row."""
-        out[...] = scipy.fft.dct(windows, type=2, axis=-1)
+    def cosine(self, windows: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:  # noqa: ARG002
+        """Unnormalised DCT-II of each row, in a new array: SciPy takes none to write to."""
+        cosines: NDArray[Any] = scipy.fft.dct(windows, type=2, axis=-1)
+        return cosines
 
     def bind(self, waves: NDArray[Any]) -> Callable[[], NDArray[Any]]:
         """A call that gives the FFT of ``waves``, which SciPy is free to compute in place."""

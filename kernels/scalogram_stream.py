@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from mird.kernels.errors import ParameterError
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.morse import Morse
-from mird.kernels.scalogram_bands import BandScalogram, Transforms, check_windows
+from mird.kernels.scalogram_bands import BandScalogram, check_windows
+from mird.kernels.scalogram_pieces import Transforms
 
 SUPPORT = 1e-3
 """A wavelet's reach ends where its envelope has fallen to this share of its peak."""

@@ -2,8 +2,10 @@
 
 import json
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,11 +171,8 @@ def test_magnitudes_of_a_sum_are_at_most_the_sum(seed: int) -> None:
 @pytest.mark.parametrize("transforms", [ScipyTransforms(), DuccTransforms()], ids=["scipy", "ducc0"])
 def test_the_transforms_are_linear_before_the_magnitude(transforms: ScipyTransforms | DuccTransforms) -> None:
     one, two = np.random.default_rng(0).standard_normal((2, 3, 1000))
-    spectra = [np.empty((3, 1000)) for _ in range(3)]
-    waves = []
-    for samples, spectrum in zip((one, two, one - 2 * two), spectra, strict=True):
-        transforms.cosine(samples, spectrum)
-        waves.append(transforms.bind(spectrum * np.exp(0.1j * np.arange(1000)))())
+    spectra = [transforms.cosine(samples, np.empty((3, 1000))) for samples in (one, two, one - 2 * two)]
+    waves = [transforms.bind(spectrum * np.exp(0.1j * np.arange(1000)))() for spectrum in spectra]
     assert np.allclose(spectra[0] - 2 * spectra[1], spectra[2])
     assert np.allclose(waves[0] - 2 * waves[1], waves[2])
 
@@ -212,6 +211,36 @@ def test_threads_and_batches_change_nothing(name: str, n_threads: int) -> None:
     shared = open_scalogram(SMALL, name, n_threads)
     for n in (9, 1, 4, 9):
         assert np.abs(shared(windows[:n]) - wanted[:n]).max() <= 1e-6 * wanted.max()
+
+
+class ShortOfMemory(ScipyTransforms):
+    """SciPy's transforms, of which some find no memory, as they may when a machine is full."""
+
+    fails = False
+
+    def bind(self, waves: NDArray[Any]) -> Callable[[], NDArray[Any]]:
+        works = super().bind(waves)
+
+        def call() -> NDArray[Any]:
+            if self.fails and threading.current_thread() is not threading.main_thread():
+                raise MemoryError("no room for an FFT")
+            return works()
+
+        return call
+
+
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_a_fault_in_a_helping_thread_is_raised_and_leaves_nothing_behind(n_threads: int) -> None:
+    windows = np.random.default_rng(4).standard_normal((3, WHOLE.window)).astype(np.float32)
+    transforms = ShortOfMemory()
+    shared = BandScalogram(WHOLE, transforms, n_threads)
+    wanted = shared(windows)
+    transforms.fails = True
+    with pytest.raises(MemoryError, match="no room for an FFT"):
+        shared(windows)
+    transforms.fails = False
+    for _ in range(3):
+        assert np.array_equal(shared(windows), wanted)
 
 
 def test_results_belong_to_the_caller(small: Scalogram) -> None:
