@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from mird.daemon.capture import open_capture
     from mird.daemon.engine_opener import EngineOpener
     from mird.daemon.logs import log_to_stderr
-    from mird.daemon.memory import share_heap
+    from mird.daemon.memory import keep_memory_flat
     from mird.daemon.notify import Notifier
     from mird.daemon.paths import engine_cache
     from mird.daemon.publisher import Publisher
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         again = settings_of(args)
         return again.settings.model_copy(update=demonstrated if "source" not in again.origins else {})
 
-    share_heap()
+    keep_memory_flat()
     form = form_for(sys.stdout, json=args.json)
     level = settings.log_level.upper() if args.quiet or form != "live" else "ERROR"  # the live view has the screen
     log_to_stderr(level)

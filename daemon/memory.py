@@ -1,16 +1,21 @@
-"""One heap for all threads: glibc would give each its own, where what one thread freed does not serve the others."""
+"""One heap for all threads, and large buffers outside of it: a daemon of months stays as large as after its first minute.
+
+glibc would give each thread a heap, where what one freed does not serve the others, and take large buffers out of them
+once it has seen one: what lies above such a hole is never given back.
+"""
 
 import ctypes
 
+_M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
+LARGE_BYTES = 512 << 10
 
 
-def share_heap() -> None:
-    """Let every thread allocate from one heap; to be called before there are others.
-
-    A daemon of months is to stay as large as it was after its first minute. Other C libraries are left alone.
-    """
+def keep_memory_flat() -> None:
+    """Set the allocator so, before there are other threads. Other C libraries than glibc are left alone."""
     try:
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_ARENA_MAX, 1)
+        library.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
     except (AttributeError, OSError):
         return
