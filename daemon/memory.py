@@ -1,4 +1,4 @@
-"""One heap for all threads, and large buffers outside of it: a daemon of months stays as large as after its first minute.
+"""One heap for all threads, and large buffers outside of it: a daemon stays as large as after its first minute.
 
 glibc would give each thread a heap, where what one freed does not serve the others, and take large buffers out of them
 once it has seen one: what lies above such a hole is never given back.
