@@ -119,7 +119,7 @@ class SupportStore:
             self.current = support.load(path, self._fingerprint)
         except FileNotFoundError:
             self.current = self._start()
-        self.snapshot = self._snap()
+        self.snapshot = self._snap(self.current)
 
     @property
     def front_end(self) -> FrontEnd:
@@ -206,8 +206,7 @@ class SupportStore:
                 _log.warning("support set %s is gone: beginning anew with the set that mird ships", self.path)
         if changed == self.current:
             return False
-        self.current = changed
-        self.snapshot = self._snap()
+        self._swap(changed)
         return True
 
     def rename(self, old: str, new: str) -> None:
@@ -271,9 +270,9 @@ class SupportStore:
         return self.enroll(request["name"], windows, request["origin"]).to_map()
 
     def _change(self, change: Callable[[SupportSet], SupportSet]) -> None:
-        self.current = support.edit(self.path, self._fingerprint, change, self._start)
+        changed = support.edit(self.path, self._fingerprint, change, self._start)
         self._seen = self._file_identity()
-        self.snapshot = self._snap()
+        self._swap(changed)
 
     def _file_identity(self) -> tuple[int, int, int] | None:
         """What changes with every save: a new file each time. None where there is none, or it cannot be asked."""
@@ -303,10 +302,14 @@ class SupportStore:
             _log.warning("the default support set is of another encoder: nothing is known until a class is enrolled")
         return SupportSet(self._fingerprint, self._n_dims)
 
-    def _snap(self) -> Snapshot:
-        thresholds = {known.name: known.threshold for known in self.current.classes if known.threshold is not None}
-        classes = prototypes(*self.current.arrays(), self.current.weights())
-        return Snapshot(classes, self.current.revision, thresholds)
+    def _swap(self, changed: SupportSet) -> None:
+        self.snapshot = self._snap(changed)
+        self.current = changed
+
+    @staticmethod
+    def _snap(current: SupportSet) -> Snapshot:
+        thresholds = {known.name: known.threshold for known in current.classes if known.threshold is not None}
+        return Snapshot(prototypes(*current.arrays(), current.weights()), current.revision, thresholds)
 
     def _nearest(self, name: str, embeddings: NDArray[np.float32]) -> tuple[str, float]:
         """The other class that embeddings are most like, and how much."""

@@ -158,8 +158,8 @@ def main() -> None:
     ways: dict[str, tuple[Learn, Weigh]] = {
         "mird": (as_the_daemon, SupportSet.weights),
         "every shot weighs the same": (as_the_daemon, all_the_same),
-        "12 shots, the most useful": (most_useful_of(12), SupportSet.weights),
-        "12 shots, the newest": (newest_of(12), SupportSet.weights),
+        "6 shots, the most useful": (most_useful_of(6), SupportSet.weights),
+        "6 shots, the newest": (newest_of(6), SupportSet.weights),
     }
     result: dict[str, Any] = {
         "encoder": recognizer.card.fingerprint,
