@@ -58,7 +58,7 @@ def kill_at_random(path: Path, n_times: int) -> None:
 
     for _ in range(n_times):
         child = in_child(save_for_ever)
-        time.sleep(chance.uniform(0.001, min(turn_s, 0.05)))
+        time.sleep(chance.uniform(0.001, min(turn_s, 0.02)))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         found = load(path, FINGERPRINT).classes

@@ -19,7 +19,7 @@ TMPFS = ("unshare", "--mount", "--map-root-user") if os.getuid() else ("unshare"
 
 def run(*arguments: str | Path, before: tuple[str, ...] = ()) -> str:
     command = [*before, sys.executable, str(SAVER), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
