@@ -51,8 +51,11 @@ def open_target(settings: "Settings") -> Iterator[Target]:
         The file or the encoder cannot be used; from the daemon, what it refuses with.
     DaemonSilent
         A daemon is there and does not answer: the file is not edited behind its back.
+    DaemonUnreachable
+        No daemon is there, on another machine: a file of this one is not what was meant.
     """
     from mird.clients.errors import DaemonSilent, DaemonUnreachable
+    from mird.clients.keys import is_local
 
     with open_control(settings) as client:
         try:
@@ -60,6 +63,8 @@ def open_target(settings: "Settings") -> Iterator[Target]:
         except DaemonSilent:
             raise
         except DaemonUnreachable:
+            if not is_local(client.endpoint):
+                raise
             status = None
         if status is not None and _serves(status, settings):
             yield client

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket as sockets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from mird.clients.errors import ClientError, DaemonUnreachable
 from mird.clients.keys import is_local
 from mird.clients.subscriber import Subscriber
 from mird.daemon import keys
+from mird.daemon.cli import main
 from mird.daemon.control import ControlServer
 from mird.daemon.errors import EndpointError
 from mird.daemon.messages import Heartbeat
@@ -174,6 +176,18 @@ def test_a_client_without_keys_is_told_so_at_once(beating: Beating) -> None:
         Subscriber(beating.endpoint, ("hb",))
     with pytest.raises(ClientError, match="is off this machine and needs keys"):
         ControlClient(beating.endpoint)
+
+
+def test_no_file_here_is_edited_for_a_daemon_elsewhere(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with sockets.create_server(("0.0.0.0", 0)) as free:
+        endpoint = f"tcp://0.0.0.0:{free.getsockname()[1]}"
+    support = tmp_path / "support.mird"
+    options = ["--control", endpoint, "--keys", str(folder), "--support", str(support)]
+    assert main(["classes", "forget", "piano", *options]) == 8
+    assert f"no mird answers at {endpoint}" in capsys.readouterr().err
+    assert not support.exists()
 
 
 def test_keys_that_are_missing_are_told(tmp_path: Path) -> None:

@@ -69,6 +69,10 @@ cookie-file = /run/sound/cookie
 """
 
 
+class NotBootedError(Exception):
+    """The container did not come up; the message is what its programs said."""
+
+
 class Machine:
     """The container.
 
@@ -110,7 +114,7 @@ class Machine:
         while not self._booted():
             if self._process.poll() is not None or time.monotonic() > deadline_s:
                 self.close()
-                raise RuntimeError(f"no systemd was booted:\n{self._log.read_text()}")
+                raise NotBootedError(self._log.read_text())
             time.sleep(0.1)
 
     def _booted(self) -> bool:
@@ -211,7 +215,12 @@ def machine(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
     ]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
-    one = Machine(tmp_path_factory.mktemp("machine"), wheel)
+    try:
+        one = Machine(tmp_path_factory.mktemp("machine"), wheel)
+    except NotBootedError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no container here: {error}")
     try:
         yield one
     finally:
