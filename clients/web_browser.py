@@ -1,6 +1,7 @@
 """One browser at the web page: a bounded queue out, requests and a limit of their rate in."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import deque
@@ -103,7 +104,8 @@ class Browser:
             if frame["type"] == "websocket.disconnect":
                 return
             if not self._may_send():
-                await self._socket.close(POLICY_VIOLATION, f"more than {PER_S:g} frames a second")
+                with contextlib.suppress(RuntimeError):  # it has gone meanwhile
+                    await self._socket.close(POLICY_VIOLATION, f"more than {PER_S:g} frames a second")
                 return
             number: int | None = None
             try:
