@@ -10,7 +10,7 @@ import logging
 import struct
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -84,8 +84,9 @@ class Feed:
         Raises
         ------
         ClientError
-            The address is none.
+            The address is none, or the daemon does not let us in.
         """
+        refused: ClientError | None = None
         async with AsyncSubscriber(self.endpoint, KINDS, keys=self.keys) as subscriber:
             self._scalograms = ScalogramSubscriber(self.endpoint, keys=self.keys)
             try:
@@ -93,8 +94,12 @@ class Feed:
                     tasks.create_task(self._listen(subscriber, tasks))
                     tasks.create_task(self._look(self._scalograms))
                     tasks.create_task(self._watch())
+            except* ClientError as group:
+                refused = next(_leaves(group))
             finally:
                 self._scalograms.close()
+        if refused is not None:
+            raise refused
 
     @property
     def daemon_is_there(self) -> bool:
@@ -213,6 +218,15 @@ class Feed:
         for viewer in self.viewers:
             if viewer.awake:
                 viewer.offer(text)
+
+
+def _leaves(group: BaseExceptionGroup[ClientError]) -> Iterator[ClientError]:
+    """The errors that a group, and the groups in it, are made of."""
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
 
 
 def picture_bytes(picture: Scalogram) -> bytes:

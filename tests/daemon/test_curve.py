@@ -17,6 +17,7 @@ from mird.clients.control import ControlClient
 from mird.clients.errors import ClientError, DaemonUnreachable
 from mird.clients.keys import is_local
 from mird.clients.subscriber import Subscriber
+from mird.clients.web_feed import Feed
 from mird.daemon import keys
 from mird.daemon.cli import main
 from mird.daemon.control import ControlServer
@@ -143,6 +144,11 @@ def test_asyncio_too(beating: Beating, stage: Path, stranger: Path) -> None:
                 await subscriber.recv(PATIENCE_S)
 
     asyncio.run(receive())
+
+
+def test_the_page_s_feed_ends_where_it_is_not_let_in(beating: Beating, stranger: Path) -> None:
+    with pytest.raises(ClientError, match="refuses our key"):
+        asyncio.run(Feed(beating.endpoint, lambda *_, **__: {}, stranger).run())
 
 
 def test_a_wrong_key_gets_nothing_and_is_counted_and_told(
