@@ -1,15 +1,16 @@
-"""Draw the scalogram's benchmark: ``python tests/benchmarks/chart_scalogram.py [results.json [chart.svg]]``."""
+"""Draw the scalogram's benchmark and write its table into README.md: ``python tests/benchmarks/chart_scalogram.py``."""
 
 from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 RESULTS = Path(__file__).with_name("results")
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- by chart_scalogram.py -->\n", "<!-- to here -->\n"
 WIDTH, LEFT, BAR, GAP, TOP = 720, 230, 18, 8, 44
 FONT = 'font-family="sans-serif" font-size="12"'
 TITLE = "Morse scalogram of one second, 151 scales: milliseconds at best"
@@ -49,11 +50,48 @@ def chart(result: dict[str, Any], n_threads: int = 1) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def table(result: dict[str, Any]) -> str:
+    """Medians and the least, and how many times faster mird is, as a Markdown table of peers and numbers of threads."""
+    runs = sorted(result["runs"], key=lambda run: run["n_threads"])
+    own = {"mird scipy": "mird with SciPy alone", "mird ducc0": "mird with the extra `fast` (ducc0)"}
+    heads = [
+        f"{run['n_threads']} thread{'s' * (run['n_threads'] > 1)} | SciPy, `fast` faster (at best)" for run in runs
+    ]
+    lines = [f"| median ms (at best) | {' | '.join(heads)} |", "|---|" + "---|---|" * len(runs)]
+    for name in [*own, *runs[0]["times_faster"]]:
+        cells = [own.get(name, name)]
+        for run in runs:
+            cells.append(f"{run['median_ms'][name]:.3g} ({run['least_ms'][name]:.3g})")
+            both = [run[key].get(name) for key in ("times_faster", "times_faster_at_best")]
+            middle, best = (
+                ", ".join(f"{of[library]:.3g}" for library in ("scipy", "ducc0")) if of else "" for of in both
+            )
+            cells.append(f"{middle} times ({best})" if middle else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    channels = [
+        f"{'/'.join(run['ms_per_channel'])} channels in one call on {run['n_threads']} thread(s): "
+        + ", ".join(
+            f"{library} {'/'.join(f'{of[library]:.2f}' for of in run['ms_per_channel'].values())}"
+            for library in own_names(run)
+        )
+        for run in runs
+    ]
+    machine = result["machine"]
+    where = f"{machine['processor']}, {machine['n_cores']} cores, load {machine['load']:.1f}, {machine['date']}"
+    return "\n".join([*lines, "", f"{where}. Milliseconds a channel, {'; '.join(channels)}.", ""])
+
+
+def own_names(run: dict[str, Any]) -> list[str]:
+    """mird's libraries in a run."""
+    return sorted(next(iter(run["ms_per_channel"].values())), reverse=True)
+
+
 def main() -> None:
-    arguments = [Path(argument) for argument in sys.argv[1:]]
-    source = arguments[0] if arguments else RESULTS / "scalogram.json"
-    target = arguments[1] if len(arguments) > 1 else RESULTS / "scalogram.svg"
-    target.write_text(chart(json.loads(source.read_text())))
+    result = json.loads((RESULTS / "scalogram.json").read_text())
+    (RESULTS / "scalogram.svg").write_text(chart(result))
+    before, _, rest = README.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}\n{table(result)}\n{end}{after}")
 
 
 if __name__ == "__main__":
