@@ -96,7 +96,10 @@ def read_recipe(path: Path) -> Recipe:
     TrainingError
         If the file is missing, is no TOML, or a key is unknown, of the wrong type or out of range.
     """
-    recipe: Recipe = from_table(Recipe, read_toml(path, "recipe"), str(path))
+    values = read_toml(path, "recipe")
+    if "pairs" in values:
+        raise TrainingError(f"{path}: is a recipe of the paper; train it with --reproduce table3 or table4")
+    recipe: Recipe = from_table(Recipe, values, str(path))
     front_end = recipe.front_end
     if (front_end.magnitude, front_end.colour, front_end.n_rows) != ("db", "grey", 0):
         raise TrainingError(

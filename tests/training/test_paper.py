@@ -87,6 +87,12 @@ def test_mistakes_of_a_recipe(tmp_path: Path, old: str, new: str, said: str) -> 
         read_paper_recipe(path)
 
 
+def test_recipe_of_the_paper_without_its_table(orchestra: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(orchestra), "--recipe", "paper-light", "--out", "nowhere"]) == 10
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("paper-light.toml: is a recipe of the paper; train it with --reproduce table3 or table4")
+
+
 def test_colours_are_those_of_the_front_end(pictures: Pictures) -> None:
     front_end = replace(FrontEnd.paper(), rate_hz=16_000, window=8_000)
     samples, _ = soundfile.read(pictures.recordings[7].path, dtype="float32")
