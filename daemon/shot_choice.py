@@ -9,8 +9,8 @@ def most_useful(old: tuple[Shot, ...], new: tuple[Shot, ...], n_most: int) -> tu
     """Choose those whose mean is nearest to the mean of all: what they have taught the class is kept.
 
     A class is compared through the mean of its shots. The choice is greedy, one shot after the other (herding: Welling,
-    "Herding dynamical weights to learn", 2009). Held-out players lose less by it than by keeping the newest, the most
-    diverse or the hardest: ``tests/benchmarks/bench_corrections.py``.
+    "Herding dynamical weights to learn", 2009). Of players never heard, ten corrections, and six shots a class to keep,
+    76.9 % are named right with this choice and 75.0 % with the newest (``tests/benchmarks/bench_corrections.py``).
 
     Parameters
     ----------
