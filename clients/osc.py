@@ -58,7 +58,8 @@ class OscOutlet:
         """Nothing to do as time passes."""
 
     def close(self) -> None:
-        """Close the sockets; idempotent."""
+        """Say that nothing more comes, and close the sockets."""
+        self.set_alive(alive=False)
         for target in self.targets:
             target.close()
 

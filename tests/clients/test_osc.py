@@ -134,6 +134,8 @@ def test_two_receivers_of_another_implementation(
         receiver.wait_for(r'^ed003780.00000000 /mird/desk/1/event ssffs "start" "琵琶" 0.750* 0.0+ "e1"$')
         receiver.wait_for(r'^ed003782.00000000 /mird/desk/1/event ssffs "end" "琵琶" 0.750* 2.0+ "e1"$')
     assert bridge.end() == 0
+    for receiver in dumps:
+        receiver.wait_for(r"/mird/status/alive i 0$")
     assert "Traceback" not in bridge.log
 
 
