@@ -18,7 +18,10 @@ Magnitude = Literal["db", "linear"]
 Colour = Literal["grey", "parula"]
 
 DEFINITION = 1
-"""Version of the arithmetic behind the fields: raised when the same fields would give another picture."""
+"""Version of the arithmetic behind the fields: raised when the same fields would give another picture.
+
+Another way to the same one, within the transform's accuracy (1e-3), is none.
+"""
 
 
 @dataclass(frozen=True)
