@@ -107,6 +107,7 @@ class Pipeline:
         self._sounding: list[int] = []  # the channels' rows in the recognizer's latest pictures
         self._newest = 0  # end of the latest window
         self._decisions = tuple(Decision(self._options(channel)) for channel in stream.channels)
+        self._start_utc_ns: dict[str, int] = {}  # of the running events
         self._degraded = False
         self._n_padded = 0  # silence at the end of a stream that was shorter than a window
         self.n_hops = self.n_hops_skipped = 0
@@ -292,6 +293,10 @@ class Pipeline:
     def _event(self, channel: int, change: Change) -> Event:
         started = round(change.start_s * self._rate_hz)
         ended = round(change.time_s * self._rate_hz) if change.kind == "end" else None
+        if ended is None:
+            start_utc_ns = self._start_utc_ns[change.event_id] = self._utc_ns(started)
+        else:  # of the clock as it was at the start, whatever has been done to it since
+            start_utc_ns = self._start_utc_ns.pop(change.event_id)
         return Event(
             source=self._stream.source,
             channel=channel,
@@ -301,8 +306,8 @@ class Pipeline:
             label=change.label,
             sample_start=started,
             sample_end=ended,
-            start_utc_ns=self._utc_ns(started),
-            end_utc_ns=None if ended is None else self._utc_ns(ended),
+            start_utc_ns=start_utc_ns,
+            end_utc_ns=None if ended is None else start_utc_ns + (ended - started) * 1_000_000_000 // self._rate_hz,
             score=change.mean_score,
             peak_score=change.peak_score,
             rate_hz=self._rate_hz,

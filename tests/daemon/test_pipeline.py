@@ -252,7 +252,8 @@ def test_events_tell_the_same_story_as_frames(
         assert end.label == starts[event_id].label
         assert end.end_utc_ns is not None
         heard_s = (end.sample_end - end.sample_start) / RATE_HZ
-        assert (end.end_utc_ns - end.start_utc_ns) / 1e9 == pytest.approx(heard_s, abs=0.05)
+        assert (end.end_utc_ns - end.start_utc_ns) / 1e9 == pytest.approx(heard_s, abs=1e-6)
+        assert end.start_utc_ns == starts[event_id].start_utc_ns
     for frame in frames_in(messages):
         if frame.label not in ("silence", "unknown"):
             running = [
