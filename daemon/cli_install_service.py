@@ -13,8 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user", action="store_true", help="a service of this user, for PipeWire or PulseAudio (default: the system's)"
     )
-    parser.add_argument("--now", action="store_true", help="enable it and start it, too")
-    parser.add_argument("--remove", action="store_true", help="stop it and take away what was installed")
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument("--now", action="store_true", help="enable it and start it, too")
+    way.add_argument("--remove", action="store_true", help="stop it and take away what was installed")
     parser.add_argument(
         "--replace", action="store_true", help="a unit that was edited is put aside as mird.service.old, not left alone"
     )
@@ -25,8 +26,6 @@ def run(args: argparse.Namespace) -> int:
     from mird.daemon.errors import ServiceError
     from mird.daemon.units import service
 
-    if args.remove and args.now:
-        raise ServiceError("--now installs and --remove takes away; choose one")
     if not args.user and os.geteuid() != 0:
         raise ServiceError("a system service needs the rights of root; use sudo, or --user for a service of your own")
     if args.user and os.geteuid() == 0 and os.environ.get("SUDO_UID", "0") != "0":
