@@ -174,7 +174,8 @@ class Daemon:
 
     def _process_guarded(self) -> None:
         try:
-            self._warm_up()
+            with self._notifier.starting("warming up"):  # a GPU's first use may compile for a while
+                self._warm_up()
             self._notifier.ready()  # a device may still be waited for
             self._process()
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread

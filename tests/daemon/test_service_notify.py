@@ -91,6 +91,7 @@ def test_a_life_without_a_device(encoder: Encoder, store: SupportStore, told: To
     thread = threading.Thread(target=daemon.run)
     thread.start()
     told.until(lambda message: message == "READY=1")
+    assert told.messages[:2] == ["STATUS=warming up", "EXTEND_TIMEOUT_USEC=30000000"]
     told.until(lambda message: message == "STATUS=WAITING: there is no audio input")
     for _ in range(4):  # it is alive while it waits
         told.until(lambda message: message == "WATCHDOG=1", timeout_s=5 * WATCHDOG_S)
