@@ -31,7 +31,10 @@ OVERSAMPLING = 1.03
 """Points of a grid, mirror image included, for each bin of its band, at the very least: nothing may fold over."""
 
 LEAST_POINTS = 4
-"""Points per column at least."""
+"""Points per column at least; half of them for bands of less than NARROW cycles, whose magnitude hardly bends there."""
+
+NARROW = 0.36
+"""Cycles in a column."""
 
 LANES = 8
 """Transforms of one length that the FFT libraries do best with; a long one fills the cache with half as many."""
@@ -119,8 +122,9 @@ def make_plan(front_end: FrontEnd, first_row: int = 0) -> Plan:
     firsts = np.ceil(low / scales).astype(int)
     lasts = np.minimum(window, np.floor(high / scales).astype(int) + 1)
     # A band that ends at the window's last bin needs the grid of a whole one.
-    enough = ENOUGH_POINTS * ((high - low) / scales / (2 * n_columns)) ** SHARING
-    needed = np.maximum(np.maximum(enough, LEAST_POINTS), OVERSAMPLING * (lasts - firsts) / (2 * n_columns))
+    cycles = (high - low) / scales / (2 * n_columns)
+    enough = np.maximum(ENOUGH_POINTS * cycles**SHARING, np.where(cycles < NARROW, LEAST_POINTS // 2, LEAST_POINTS))
+    needed = np.maximum(enough, OVERSAMPLING * (lasts - firsts) / (2 * n_columns))
     groups = []
     for first, last, points in group_rows(needed, n_columns):
         filters = [
@@ -178,8 +182,7 @@ def _cost(n_rows: int, length: int) -> float:
 
 
 def smooth_numbers(largest: int) -> NDArray[np.int64]:
-    """Numbers from half of LEAST_POINTS to at least ``largest`` without prime factors above 5, ascending."""
+    """Numbers from 1 to at least ``largest`` without prime factors above 5, ascending."""
     twos, threes, fives = np.meshgrid(*(base ** np.arange(n) for base, n in ((2, 22), (3, 12), (5, 8))))
     numbers = np.unique(twos * threes * fives)
-    end = int(np.searchsorted(numbers, largest)) + 1
-    return numbers[np.searchsorted(numbers, LEAST_POINTS // 2) : end]
+    return numbers[: int(np.searchsorted(numbers, largest)) + 1]
