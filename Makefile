@@ -10,7 +10,7 @@
 .PHONY: run test screenshots gpu-check
 
 BIN := .venv/bin
-SET_UP := .ci/set-up setup.py pyproject.toml .ci/constraints.txt examples/javascript/package.json
+SET_UP := .ci/set-up setup.py pyproject.toml .ci/constraints.txt clients/examples/javascript/package.json
 
 run: .venv/ready-to-run
 	@$(BIN)/mird run --or-demo

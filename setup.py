@@ -9,7 +9,7 @@ VERSION = "0.1.0"
 FOLDERS = ("daemon", "kernels", "training", "clients", "configs")
 
 DATA = {
-    "mird.clients": ["web/*"],
+    "mird.clients": ["web/*", "examples/*.py", "examples/javascript/*.js*"],
     "mird.kernels": ["cuda/*.cu"],
     "mird.configs": [
         "models/*.onnx",

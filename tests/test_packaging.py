@@ -18,13 +18,14 @@ ROOT = Path(__file__).parents[1]
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 LOCAL = ("--no-deps", "--no-index")
 FOLDERS = ("daemon", "kernels", "training", "clients", "configs")
+LEFT_THERE = {"__pycache__", "node_modules"}
 
 
 def _tracked_or_new() -> Iterator[Path]:
-    """Files of the five folders, relative to the root, without what Python and the editors leave there."""
+    """Files of the five folders, relative to the root, without what Python, npm and the editors leave there."""
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
+            if path.is_file() and not LEFT_THERE & set(path.parts) and not path.name.startswith("."):
                 yield path.relative_to(ROOT)
 
 
@@ -32,7 +33,8 @@ def _module_name(path: Path) -> str:
     return ".".join(("mird", *path.with_suffix("").parts)).removesuffix(".__init__")
 
 
-MODULES = [path for path in _tracked_or_new() if path.suffix == ".py"]
+# The examples are programs: they run when they are imported.
+MODULES = [path for path in _tracked_or_new() if path.suffix == ".py" and "examples" not in path.parts]
 
 
 def test_the_wheel_has_every_file_of_the_folders(wheel: Path) -> None:
@@ -63,7 +65,7 @@ def test_the_installed_package_is_typed(wheel: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([*PIP, f"--python={python}", "install", *LOCAL, wheel], check=True)
-    (tmp_path / "right.py").write_text((ROOT / "examples" / "print_events.py").read_text())
+    (tmp_path / "right.py").write_text((ROOT / "clients" / "examples" / "print_events.py").read_text())
     (tmp_path / "wrong.py").write_text("from mird.clients.subscriber import Subscriber\n\nSubscriber(kinds=1)\n")
     for name, error in (("right.py", ""), ("wrong.py", 'Argument "kinds" to "Subscriber" has incompatible type')):
         command = [sys.executable, "-m", "mypy", "--strict", f"--python-executable={python}", name]
@@ -137,7 +139,4 @@ def test_the_type_checkers_import_root_leads_to_the_folders() -> None:
     links = {path.name: path.resolve() for path in (ROOT / ".typing" / "mird").iterdir()}
     assert links == {folder: ROOT / folder for folder in FOLDERS}
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert set(settings["tool"]["mypy"]["files"]) == {f".typing/mird/{folder}" for folder in FOLDERS} | {
-        "examples",
-        "tests",
-    }
+    assert set(settings["tool"]["mypy"]["files"]) == {f".typing/mird/{folder}" for folder in FOLDERS} | {"tests"}

@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.clients.conftest import Script, Show
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "clients" / "examples"
 JAVASCRIPT = EXAMPLES / "javascript"
 PATIENCE_S = 20.0
 
@@ -66,7 +66,7 @@ def test_printing_events(show: "Show", script: "type[Script]", language: str) ->
     command: list[str | Path] = [sys.executable, EXAMPLES / "print_events.py"]
     if language == "JavaScript":
         if shutil.which("node") is None or not (JAVASCRIPT / "node_modules").is_dir():
-            pytest.skip("needs Node.js, and `npm install` in examples/javascript")
+            pytest.skip("needs Node.js, and `npm install` in clients/examples/javascript")
         command = ["node", JAVASCRIPT / "print_events.js"]
     with running(show, *command, show.endpoint) as example:
         show.publish(script.state(), script.frame(), script.level(), script.start("琵琶"), script.end("琵琶"))
