@@ -108,6 +108,9 @@ def build(
     """
     config = builder.create_builder_config()
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED  # the inspector tells types only then
+    if hasattr(library.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        # TensorRT-RTX alone: such an engine allocates nothing while it runs, which a recorded graph may not.
+        config.set_flag(library.BuilderFlag.REQUIRE_USER_ALLOCATION)
     config.progress_monitor = monitor = _make_monitor(library, progress)
     pictures = network.get_input(0)
     shape = tuple(pictures.shape)[1:]
