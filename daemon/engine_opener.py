@@ -115,6 +115,7 @@ class EngineOpener:
 
     def _open(self) -> bool:
         """Open the best back end that can be; says in the log why the better ones were not."""
+        self._recognizer.free_lost()  # its memory is needed
         self.chain = survey(
             self._path, self._folder, device=self._device, precision=self._precision, driver=self._driver
         )

@@ -21,7 +21,8 @@ class SwitchingRecognizer(Recognizer):
     """A recognizer on the CPU that a device's may stand in for.
 
     One thread calls :meth:`score` and its like. Another opens a device's recognizer and offers it; it is taken at the
-    next hop. Where it fails, the same hop is computed on the CPU, and the fault is kept until another is offered.
+    next hop. Where it fails, the same hop is computed on the CPU, and the fault is kept until another is offered; what
+    failed is kept until the other thread calls :meth:`free_lost`.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ class SwitchingRecognizer(Recognizer):
         super().__init__(encoder)
         self._of_cpu = self.seconds
         self._fast: DeviceRecognizer | None = None
+        self._lost: DeviceRecognizer | None = None
         self._unseen: NDArray[np.float32] | None = None  # windows whose magnitudes the device kept
         self._wanted = wanted
         self.fault = ""
@@ -64,6 +66,10 @@ class SwitchingRecognizer(Recognizer):
         """Serve by a device from the next hop on; from any thread."""
         self.fault = ""
         self._fast = fast
+
+    def free_lost(self) -> None:
+        """Let go of what was lost; not from the thread that scores: a GPU that hangs may hold who frees its memory."""
+        self._lost = None
 
     @property
     def magnitudes(self) -> NDArray[np.float32]:
@@ -105,7 +111,7 @@ class SwitchingRecognizer(Recognizer):
                 raise  # the CPU would refuse it as well
             except Exception as error:  # noqa: BLE001 - whatever a device does, the show goes on
                 self.fault = " ".join(str(error).split())[:300] or type(error).__name__
-                self._fast = None
+                self._lost, self._fast = fast, None
             else:
                 self.seconds, self._unseen = fast.seconds, windows
                 return answer

@@ -1,6 +1,7 @@
 """The recognizer on a device, with NumPy in the place of CuPy: buckets, buffers, swaps, and the way back to the CPU."""
 
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,21 @@ def test_the_cpu_goes_on_where_a_device_fails(device: HostDevice, encoder: Encod
     switching.offer(open_on(HostDevice(), encoder))  # it is back
     assert (switching.on_device, switching.degraded, switching.fault) == (True, False, "")
     np.testing.assert_allclose(switching.score(windows, support), wanted, atol=2e-3)
+
+
+def test_what_is_lost_is_not_freed_by_the_thread_that_scores(device: HostDevice, encoder: Encoder) -> None:
+    """A library that frees memory of a GPU that hangs waits for it."""
+    windows, support = sounds(encoder.card, 4), classes(4)
+    switching = SwitchingRecognizer(encoder)
+    switching.offer(open_on(device, encoder))
+    lost = weakref.ref(switching._fast)  # type: ignore[arg-type]
+    device.fault = EngineError("host did not answer within 0.5 s")
+    switching.score(windows, support)
+    assert not switching.on_device
+    assert lost() is not None
+    device.fault = None  # whose traceback holds it, too
+    switching.free_lost()
+    assert lost() is None
 
 
 def test_scalograms_are_there_for_whoever_looks(device: HostDevice, encoder: Encoder) -> None:
