@@ -10,7 +10,6 @@ a hop needs.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from mird.kernels.errors import EngineError
 from mird.kernels.plan_cache import PlanKey, model_hash, read_plan
 from mird.kernels.recognizer_device import DeviceRecognizer
 from mird.kernels.support_resident import ResidentSupport
-from mird.kernels.tensorrt_library import LIBRARIES, LibraryName, load_library
+from mird.kernels.tensorrt_library import LIBRARIES, LibraryName, installed_version, load_library
 
 if TYPE_CHECKING:
     from mird.kernels.encoder_graph import Precision
@@ -108,9 +107,8 @@ def _planned(
     name: LibraryName, path: Path, folder: Path, capability: str, precision: Precision, gpu_name: str
 ) -> BackEnd:
     try:
-        version = importlib.metadata.version(name)
-        read_plan(folder, PlanKey(name, version, capability, model_hash(path), precision))
-    except (EngineError, importlib.metadata.PackageNotFoundError) as error:
+        read_plan(folder, PlanKey(name, installed_version(name), capability, model_hash(path), precision))
+    except EngineError as error:
         return BackEnd(name, on_device=True, usable=True, reason=str(error), needs_compiling=True)
     return BackEnd(name, on_device=True, usable=True, reason=f"{precision} on {gpu_name}")
 

@@ -64,6 +64,11 @@ class TensorRtEncoder:
         self._input, self._output = inputs[0], next(n for n in names if n not in inputs)
         self.dtype = np.dtype(self._library.nptype(self._engine.get_tensor_dtype(self._input)))
         self._shape = tuple(self._engine.get_tensor_shape(self._input))[1:]
+        n_dims = self._engine.get_tensor_shape(self._output)[-1]
+        if n_dims != len(card.head.gamma):
+            raise EngineError(
+                f"{library}'s plan gives {n_dims} numbers, its comparison has {len(card.head.gamma)} weights"
+            )
         self._bound: dict[int, tuple[Any, Any, Launch]] = {}
 
     def bind(self, n: int, source: Any) -> tuple[Any, Launch]:
@@ -125,6 +130,6 @@ class TensorRtEncoder:
         found: Counter[str] = Counter()
         for layer in layers:
             outputs = layer.get("Outputs", []) if isinstance(layer, dict) else []
-            for each in outputs:
-                found[str(each.get("Format/Datatype", each.get("Datatype", "unknown")))] += 1
+            for each in outputs:  # "Format/Datatype" until TensorRT 10, then a key of its own
+                found[next((str(each[key]) for key in each if key.lower().endswith("datatype")), "unknown")] += 1
         return dict(sorted(found.items()))

@@ -136,7 +136,7 @@ class TorchStage:
     def capture(self, enqueue: Launch) -> Launch:
         """Record work of which this stage is a part."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="relaxed"):
             enqueue()
 
         def launch() -> None:
@@ -150,8 +150,9 @@ def _constant(array: NDArray[Any], device: str) -> Any:
     """A weight on the device; whole numbers are shapes and axes, and stay with the host."""
     if np.issubdtype(array.dtype, np.integer):
         return array.tolist()
-    tensor = torch.from_numpy(array.copy()).to(device)
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+    tensor = torch.from_numpy(array.copy())
+    # Ordered on the host: on the GPU it would be work of another stream than the one that reads it.
+    return (tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor).to(device)
 
 
 def _conv(given: Sequence[Any], attributes: dict[str, Any]) -> Tensor:

@@ -7,6 +7,7 @@ GPUs of data centres too, and its package loads most of itself from NVIDIA.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import logging
 from typing import Any, Literal
@@ -25,6 +26,20 @@ _log = logging.getLogger(__name__)
 def is_installed(name: LibraryName) -> bool:
     """Whether the library is there, without loading it."""
     return importlib.util.find_spec(name) is not None
+
+
+def installed_version(name: LibraryName) -> str:
+    """The library's version, from its package's metadata; only where there are none is it loaded.
+
+    Raises
+    ------
+    EngineError
+        As :func:`load_library`.
+    """
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return str(load_library(name).__version__)
 
 
 def load_library(name: LibraryName) -> Any:

@@ -36,9 +36,9 @@ FUNCTION float distance(const float *query, const float *vector, const float *ga
 
 /* One block a query, one warp a class at a time. The number of classes is read from memory, so that a captured graph
  * stays right when a class is enrolled; odds has room for `capacity` classes a query. */
-extern "C" __global__ void compare(const float *queries, const float *vectors, const int *n_classes,
-                                   const float *background, int n_background, const float *gamma, float bias,
-                                   int n_dims, int capacity, float *odds) {
+extern "C" __global__ void __launch_bounds__(LANES *MAX_WARPS)
+    compare(const float *queries, const float *vectors, const int *n_classes, const float *background, int n_background,
+            const float *gamma, float bias, int n_dims, int capacity, float *odds) {
     __shared__ float best[MAX_WARPS];
     const float *query = queries + (long long)blockIdx.x * n_dims;
     int warp = threadIdx.x / LANES, n_warps = blockDim.x / LANES, first = threadIdx.x % LANES == 0;

@@ -12,6 +12,7 @@ from mird.kernels.back_ends import BackEnd, open_on_device, survey
 from mird.kernels.encoder import open_encoder
 from mird.kernels.encoder_choice import choose_encoder, measure
 from mird.kernels.errors import EngineError
+from mird.kernels.tensorrt_library import installed_version, load_library
 
 NAMES = ["tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime"]
 
@@ -125,3 +126,10 @@ def test_measures_every_engine(encoder_file: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"gone\.onnx: no such encoder file"):
         choose_encoder(tmp_path / "gone.onnx", tmp_path)
+
+
+def test_the_version_that_is_asked_for_is_the_one_that_compiles() -> None:
+    """A plan's key would else never fit, and the daemon compile at every start."""
+    assert installed_version("tensorrt_rtx") == load_library("tensorrt_rtx").__version__
+    with pytest.raises(EngineError, match="tensorrt is not installed"):
+        installed_version("tensorrt")
