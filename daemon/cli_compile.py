@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ N_WINDOWS = 32
 EPILOG = """\
 The daemon does this by itself where there is a GPU, and listens on the CPU meanwhile. The engine is kept for this very
 encoder, library and kind of GPU. Its error is measured on the demonstration recording: `network_error` is that of the
-encoder in its new precision against the file itself, both computed by ONNX Runtime; `engine_error` that of the engine
-against the former, where this machine has the GPU.
+encoder in its new precision against the file itself, both computed by ONNX Runtime; where this machine has the GPU,
+`engine_error` is that of the engine against the former, and `whole_error` that of the engine against the file. An int8
+whose embeddings fall below a cosine of 0.999 to the file's is compiled with a warning.
 
 --capability compiles for a GPU that is elsewhere, by TensorRT-RTX.
 """
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = settings_of(args).settings
     try:
-        from mird.training.compile_engine import CompileRequest, compile_engine
+        from mird.training.compile_engine import CompileRequest, compile_engine, warning_of
     except ModuleNotFoundError as error:
         raise EngineError(f"compiling needs {error.name}; install it with: pip install 'mird[tensorrt-rtx]'") from None
     path = engine_file(settings)
@@ -72,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
             lambda: _demonstration(path),
             lambda share, what: bar.update(task, completed=share, description=what),
         )
+    if warning := warning_of(result):
+        print("mird: warning:", warning, file=sys.stderr)
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
         return 0
@@ -79,11 +83,15 @@ def run(args: argparse.Namespace) -> int:
     print(f"  {result['plan']}, {result['plan_bytes'] / 1e6:.1f} MB, in {result['seconds']} s")
     telling = ("convolution", "matrix_multiply", "quantize")
     print("  layers: " + ", ".join(f"{n} {what}" for what, n in result["layers"].items() if what.startswith(telling)))
-    for what in ("network", "engine"):
+    for key, what in (
+        ("network", "network to the file"),
+        ("engine", "engine to the network"),
+        ("whole", "engine to the file"),
+    ):
         found = "not measured, which needs the GPU"
-        if (measured := result[f"{what}_error"]) is not None:
+        if (measured := result[f"{key}_error"]) is not None:
             found = f"cosine {measured['median_cosine']} at the median, {measured['least_cosine']} at the least"
-        print(f"  error of the {what}: {found}")
+        print(f"  {what}: {found}")
     return 0
 
 

@@ -34,6 +34,9 @@ CLOSE_S: Final = 2.0
 
 COMPILE: Final = "import os, sys; os.nice(10); from mird.daemon.cli import main; sys.exit(main())"
 
+WARNING: Final = "mird: warning: "
+"""How a line of the compiling process begins that goes to the log."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -189,7 +192,10 @@ def compile_beside(library: str, path: Path, folder: Path, precision: str, stop:
                 if stop.is_set():
                     process.terminate()
                     raise EngineError("it was told to stop") from None
+    lines = shown.strip().splitlines()
+    for line in lines:
+        if line.startswith(WARNING):
+            _log.warning("%s: %s", library, line.removeprefix(WARNING))
     if process.returncode:
-        lines = shown.strip().splitlines()
         reason = lines[-1].removeprefix("mird: error: ") if lines else f"it ended with status {process.returncode}"
         raise EngineError(f"cannot be compiled: {reason}")

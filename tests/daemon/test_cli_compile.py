@@ -19,6 +19,18 @@ def test_compiles_for_a_gpu_that_is_elsewhere(tmp_path: Path, capsys: pytest.Cap
     assert manifest["key"]["capability"] == "8.9"
 
 
+def test_int8_says_what_it_loses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compile", "--capability", "8.9", "--precision", "int8", "--out", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    manifest = json.loads(next(tmp_path.glob("*.json")).read_text())
+    least = manifest["network_error"]["least_cosine"]
+    assert manifest["whole_error"] is None
+    assert f"network to the file: cosine {manifest['network_error']['median_cosine']}" in out
+    told = [line for line in err.splitlines() if line.startswith("mird: warning: in int8 ")]
+    assert len(told) == (least < 0.999)
+    assert all(f"cosine {least} at the least" in line for line in told)
+
+
 @pytest.mark.parametrize(
     ("argv", "status", "message"),
     [

@@ -14,7 +14,7 @@ from mird.kernels.errors import EngineError
 from mird.kernels.plan_cache import BUCKETS, PlanKey, model_hash, read_plan
 from mird.kernels.tensorrt_library import load_library, make_logger
 from mird.training.compile_build import build, check_types, layer_types, parse
-from mird.training.compile_engine import CompileRequest, compare, compile_engine
+from mird.training.compile_engine import CompileRequest, compare, compile_engine, warning_of
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models" / "default.onnx"
 
@@ -128,3 +128,13 @@ def test_error_of_embeddings() -> None:
     turned = units.copy()
     turned[0] = (0.6, 0.8, 0, 0)
     assert compare(turned, units) == {"least_cosine": 0.6, "median_cosine": 1.0}
+
+
+def test_an_int8_that_loses_too_much_is_told() -> None:
+    near, far = {"least_cosine": 0.9991, "median_cosine": 0.9995}, {"least_cosine": 0.9947, "median_cosine": 0.9988}
+    told = warning_of({"precision": "int8", "network_error": far, "whole_error": None})
+    assert "cosine 0.9947 at the least, 0.9988 at the median, and 0.999 is wanted" in told
+    assert not warning_of({"precision": "int8", "network_error": far, "whole_error": near})  # the engine itself counts
+    assert "0.9947" in warning_of({"precision": "int8", "network_error": near, "whole_error": far})
+    assert not warning_of({"precision": "int8", "network_error": near, "whole_error": None})
+    assert not warning_of({"precision": "float16", "network_error": far, "whole_error": None})
