@@ -9,6 +9,7 @@ from typing import Any
 
 from mird.kernels.encoder_graph import Precision
 from mird.kernels.errors import EngineError
+from mird.kernels.plan_cache import write_whole
 
 Progress = Callable[[float, str], None]
 """Called with the share that is done, range [0, 1], and what is being done."""
@@ -138,7 +139,7 @@ def build(
         raise EngineError(f"{library.__name__} cannot compile the network: {logger.last or 'it gives no reason'}")
     if timing is not None and cache is not None:
         timing.parent.mkdir(parents=True, exist_ok=True)
-        timing.write_bytes(bytes(cache.serialize()))
+        write_whole(timing, bytes(cache.serialize()))
     del monitor
     return bytes(plan)
 

@@ -266,7 +266,7 @@ def test_what_is_lost_is_not_freed_by_the_thread_that_scores(device: HostDevice,
     windows, support = sounds(encoder.card, 4), classes(4)
     switching = SwitchingRecognizer(encoder)
     switching.offer(open_on(device, encoder))
-    lost = weakref.ref(switching._fast)  # type: ignore[arg-type]
+    lost = weakref.ref(switching._fast)
     device.fault = EngineError("host did not answer within 0.5 s")
     switching.score(windows, support)
     assert not switching.on_device
