@@ -54,18 +54,16 @@ class CupyScalogram:
         self.frequencies_hz = self.plan.frequencies_hz
         self._front_end = front_end
         self._tables = make_tables(self.plan, front_end)
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, tuple[Run, NDArray[np.float32], Launch]] = {}
         try:
-            self._device = cupy.cuda.Device(device)
-            with self._device:
-                self._stream = cupy.cuda.Stream(non_blocking=True)
-                self._kernels = load_kernels(SOURCE)
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise EngineError(f"GPU {device} cannot be used: {error}; take the scalogram 'scipy' or 'ducc0'") from error
+            self._device = CudaDevice(device)
+        except EngineError as error:
+            raise EngineError(f"{error}; take the scalogram 'scipy' or 'ducc0'") from error
+        self._kernels = load_kernels(SOURCE)
 
     def __call__(self, windows: NDArray[np.floating]) -> NDArray[np.float32]:
         """Transform windows; see the protocol."""
-        magnitudes: NDArray[np.float32] = cupy.asnumpy(self._launch(windows).magnitudes, stream=self._stream)
+        magnitudes: NDArray[np.float32] = cupy.asnumpy(self._launch(windows).magnitudes, stream=self.stream)
         return magnitudes
 
     def pictures(self, windows: NDArray[np.floating]) -> Any:
@@ -86,26 +84,37 @@ class CupyScalogram:
     @property
     def stream(self) -> Any:
         """The stream that all work is on."""
-        return self._stream
+        return self._device.stream
 
     def _launch(self, windows: NDArray[np.floating]) -> Run:
         checked = check_windows(windows, self.plan.window)
         n = len(windows)
         if n == 0:
             raise ParameterError("windows are none at all; a GPU needs at least one")
-        with self._device:
-            if n not in self._runs:
-                try:
-                    self._runs[n] = Run(self._tables, self._front_end, self._kernels, n)
-                    self._runs[n].capture(self._stream)
-                except cupy.cuda.memory.OutOfMemoryError as error:
-                    wanted = 8 * n * self._tables.n_waves // 1_000_000
-                    raise ParameterError(f"{n} windows at once need about {wanted} MB on the GPU: {error}") from error
-            run = self._runs[n]
-            self._stream.synchronize()  # the pinned copy of the call before may still be under way
-            run.pinned[...] = checked
-            run.graph.launch(self._stream)
+        if n not in self._runs:
+            try:
+                self._runs[n] = self._recorded(n)
+            except cupy.cuda.memory.OutOfMemoryError as error:
+                wanted = 8 * n * self._tables.n_waves // 1_000_000
+                raise ParameterError(f"{n} windows at once need about {wanted} MB on the GPU: {error}") from error
+        run, pinned, launch = self._runs[n]
+        self.stream.synchronize()  # the copy of the call before may still be under way
+        pinned[...] = checked
+        launch()
         return run
+
+    def _recorded(self, n: int) -> tuple[Run, NDArray[np.float32], Launch]:
+        """The work for ``n`` windows, the page-locked array that it begins with, and its launch."""
+        device, shape = self._device, (n, self.plan.window)
+        samples = device.empty(shape, np.float32)
+        run = Run(self._tables, self._front_end, self._kernels, n, samples)
+        pinned: NDArray[np.float32] = device.pinned(shape, np.float32)
+
+        def enqueue() -> None:
+            device.upload(pinned, samples)
+            run.enqueue(device.stream)
+
+        return run, pinned, device.record(enqueue)
 
 
 class CupyPictures:
@@ -147,14 +156,10 @@ class Run:
     ----------
     magnitudes : cupy.ndarray[float32], shape (n, n_scales, n_columns)
     pictures : cupy.ndarray[float32 or float16], shape (n, 1 or 3, rows, columns)
-    pinned : NDArray[float32], shape (n, window)
-        The input of the graph, in page-locked memory; after :meth:`capture` alone.
-    graph : cupy.cuda.Graph
-        The copy of the input and all that follows; after :meth:`capture` alone.
     """
 
     def __init__(
-        self, tables: Tables, front_end: FrontEnd, kernels: Any, n: int, samples: Any = None, *, half: bool = False
+        self, tables: Tables, front_end: FrontEnd, kernels: Any, n: int, samples: Any, *, half: bool = False
     ) -> None:
         paint, window = tables.paint, front_end.window
         n_scales, n_columns, n_rows = (int(paint[name]) for name in ("n_scales", "n_columns", "n_rows"))
@@ -165,7 +170,7 @@ class Run:
         self._bank, self._turns = cupy.asarray(tables.bank), cupy.asarray(tables.turns)
         self._colours = cupy.asarray(parula())
         self._ordered, self._spectrum = (cupy.empty((n, window), np.float32) for _ in range(2))
-        self._samples = cupy.empty((n, window), np.float32) if samples is None else samples
+        self._samples = samples
         self._wave = cupy.empty((n, window // 2 + 1), np.complex64)
         self._waves = cupy.empty(n * tables.n_waves, np.complex64)
         self._extremes = cupy.empty((n, 2), np.int32)
@@ -181,22 +186,6 @@ class Run:
         self._sides = [cupy.cuda.Stream(non_blocking=True) for _ in self._groups[:N_STREAMS]]
         self._longest = int(tables.scales["length"].max())
         cupy.cuda.get_current_stream().synchronize()  # the tables are there before another stream reads them
-
-    def capture(self, stream: Any) -> None:
-        """Make the graph of the copy from :attr:`pinned` and all that follows."""
-        memory = cupy.cuda.alloc_pinned_memory(self._n * self._window * 4)
-        self.pinned = np.frombuffer(memory, np.float32, self._n * self._window).reshape(self._n, self._window)
-
-        def enqueue() -> None:
-            self._samples.data.copy_from_host_async(self.pinned.ctypes.data, self.pinned.nbytes, stream)
-            self.enqueue(stream)
-
-        with stream:
-            enqueue()  # once plainly: loads the kernels, which a capture may not
-            stream.synchronize()
-            stream.begin_capture()
-            enqueue()
-            self.graph = stream.end_capture()
 
     def _start(self, kernel: str, grid: tuple[int, ...], *arguments: Any) -> None:
         self._kernels.get_function(kernel)(grid, (THREADS,), arguments)
