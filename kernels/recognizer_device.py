@@ -128,7 +128,7 @@ class DeviceRecognizer:
             self._guarded(self._make_lanes)
         embeddings, all_odds = self._run(windows)
         odds = all_odds[:, : len(support.names)]
-        if not (np.isfinite(odds).all() and np.isfinite(embeddings).all()):
+        if not np.isfinite(odds).all():
             raise EngineError(f"{self._device.name} gave what is no number")
         scores = probabilities(odds)
         self.seconds["encoder"] = time.perf_counter() - began_s
@@ -151,6 +151,8 @@ class DeviceRecognizer:
             self._guarded(lane.launch)
             self._guarded(lambda: self._device.wait(TIMEOUT_S))
             embeddings[part], odds[part] = lane.embeddings[:n], lane.odds[:n]
+        if not np.isfinite(embeddings).all():
+            raise EngineError(f"{self._device.name} gave what is no number")
         return embeddings, odds
 
     def _make_lanes(self) -> None:

@@ -301,6 +301,10 @@ def test_numbers_that_are_none_are_a_fault(device: HostDevice, encoder: Encoder)
     switching.offer(fast)
     np.testing.assert_array_equal(switching.score(windows, support), Recognizer(encoder).score(windows, support))
     assert switching.fault == "host gave what is no number"
+    fast._stages[1].work = lambda pictures, embeddings: embeddings.__setitem__(..., np.inf)  # type: ignore[attr-defined]
+    switching.offer(fast)
+    np.testing.assert_array_equal(switching.embed(windows), Recognizer(encoder).embed(windows))
+    assert switching.fault == "host gave what is no number"
 
 
 def test_a_wrong_call_is_no_fault_of_the_device(device: HostDevice, encoder: Encoder) -> None:
