@@ -277,6 +277,8 @@ def test_the_metrics_of_a_daemon_that_hears(
         port = probe.getsockname()[1]
     with running(capture, store, encoder, metrics=f"127.0.0.1:{port}") as (one, subscriber):
         one.first(subscriber, is_start)
+        for _ in range(2):  # the times of a hop are taken in after its messages are out
+            one.first(subscriber, lambda message: isinstance(message, Frame))
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5.0) as answer:
             lines = answer.read().decode().splitlines()
     found = {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
