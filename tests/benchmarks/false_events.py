@@ -45,6 +45,8 @@ PASSAGE_S = 20.0
 LEVELS_DBFS = (-50.0, -42.0, -35.0, -28.0, -22.0, -16.0)
 COLOURS = {"white": 0.0, "pink": 1.0, "brown": 2.0, "blue": -1.0, "violet": -2.0}
 VOICES = ("en-gb", "en-us", "de", "fr", "it", "es", "pt-br", "nl")
+NO_SPEECH = {"ascending-2tone", "beep", "beeperr", "descending-2tone", "tt-monkeys"}
+"""Prompts that are no speech but tones, which are named after what they sound like, and monkeys."""
 TARGETS = {"silence": 0.0, "noise": 1.0, "speech": 2.0}
 """False events per hour that a group may have; other groups are measured and have no target."""
 
@@ -162,7 +164,7 @@ def recorded(folder: Path, wanted: tuple[str, ...]) -> Iterator[Samples]:
 
 def announced(minutes: float, folder: Path) -> Iterator[Samples]:
     """Prompts of telephone exchanges (``asterisk-core-sounds-*-wav``), one after the other, at speaking levels."""
-    paths = sorted(folder.rglob("*.wav"))
+    paths = [path for path in sorted(folder.rglob("*.wav")) if path.stem not in NO_SPEECH]
     np.random.default_rng(3).shuffle(paths)
     done_s = 0.0
     for k, path in enumerate(paths):
