@@ -28,12 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until interrupted or told to stop, or until a file or standard input ends."""
+    import signal
+
+    # Until there is a daemon to reload, the settings are being read anyway. No child inherits a handler.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     effective = settings_of(args)  # a wrong one is told before anything heavy is imported
     settings = effective.settings
 
     import faulthandler
     import logging
-    import signal
     import threading
 
     from mird.clients.listen import form_for, kinds_for, listen

@@ -54,6 +54,9 @@ CALIBRATION_FILE: Final = "calibration.json"
 
 HEARTBEAT_S: Final = 1.0
 
+DEAF_S: Final = 30.0
+"""A main thread that is busy with one request for so long is told of. A request may wait 5 s for the support set."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -77,7 +80,6 @@ class Daemon:
         Tells systemd; by default nobody is told.
     load : Callable[[], Settings], optional
         Reads the settings anew, for :meth:`reload`.
-
     clips : ClipStore, optional
         Keeps the sound behind each event; closed here.
     keys : Path, optional
@@ -116,19 +118,21 @@ class Daemon:
         self._heard: Heard | None = None  # set by the processing thread
         self._live = LiveRequests(lambda: self._heard, store, self._calibration, lambda: self._settings.silence_dbfs)
         self._stop = threading.Event()
-        self._reload_wanted = threading.Event()
+        self._stop_wanted = self._reload_wanted = False
         self._failure: BaseException | None = None
         self._progress = Progress()
         self._told = ""
+        self._told_deaf = False
+        self._polled_s = time.monotonic()  # when the main thread was last free for requests
         self._control = ControlServer(control_endpoint, self._handlers(), keys=keys)
 
     def stop(self) -> None:
         """Ask the daemon to end; from any thread or a signal handler."""
-        self._stop.set()
+        self._stop_wanted = True  # an Event's lock may be held by the very code that a signal interrupts
 
     def ask_reload(self) -> None:
         """Ask the daemon to :meth:`reload`; from any thread or a signal handler. What is wrong is logged."""
-        self._reload_wanted.set()
+        self._reload_wanted = True
 
     def run(self) -> None:
         """Listen until :meth:`stop`, or until a file or standard input has ended.
@@ -152,9 +156,10 @@ class Daemon:
                 _log.info("metrics are at %s", metrics.url)
             self._capture.start()
             processing.start()
-            while not self._stop.is_set():
+            while not self._stop_wanted and not self._stop.is_set():
                 self._control.poll(POLL_S)
                 self._look_around()
+                self._polled_s = time.monotonic()
         finally:
             self._stop.set()
             self._notifier.stopping()
@@ -229,6 +234,7 @@ class Daemon:
             if time.monotonic() - heartbeat_s >= HEARTBEAT_S:
                 heartbeat_s = time.monotonic()
                 self._beat(stream)
+                self._tell_of_main_thread()
             self._publisher.service()
             if self._stop.is_set():
                 break
@@ -338,6 +344,17 @@ class Daemon:
             )
         )
 
+    def _tell_of_main_thread(self) -> None:
+        """Log, once a time, that requests and signals wait. No cause to restart: what is played is still heard."""
+        deaf = time.monotonic() - self._polled_s > DEAF_S
+        if deaf and not self._told_deaf:
+            _log.error(
+                "requests and signals have waited for %g s: is the disk of %s slow or gone? What is heard is published",
+                DEAF_S,
+                self._store.path,
+            )
+        self._told_deaf = deaf
+
     @property
     def _degraded(self) -> bool:
         return self._progress.degraded or self._recognizer.degraded
@@ -377,8 +394,8 @@ class Daemon:
     def _look_around(self) -> None:
         """Between two requests: what a signal asked for, and whether somebody else changed the support set's file."""
         try:
-            if self._reload_wanted.is_set():
-                self._reload_wanted.clear()
+            if self._reload_wanted:
+                self._reload_wanted = False
                 with self._notifier.reloading():
                     told = self.reload()
                 _log.info("reloaded: %s", report(told))

@@ -30,6 +30,7 @@ from mird.daemon.ring import Ring
 from mird.daemon.sample_clock import SampleClock
 from mird.daemon.service import Daemon
 from mird.daemon.settings import Settings
+from mird.daemon.support import locked
 from mird.daemon.support_store import SupportStore
 from mird.kernels.encoder import Encoder
 from mird.kernels.recognizer import Recognizer
@@ -403,6 +404,29 @@ def test_a_sound_system_that_hangs_ends_a_daemon_that_systemd_starts_anew(
     else:
         assert isinstance(one.failure, SourceError)
         assert str(one.failure) == "'desk' has not closed for 60 s; systemd is to start mird anew"
+
+
+def test_a_request_that_takes_long_is_told_of_and_frames_go_on(
+    encoder: Encoder,
+    store: SupportStore,
+    demonstration: Samples,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mird.daemon.service.DEAF_S", 1.0)
+    capture = file_capture(tmp_path / "show.wav", demonstration, loop=True)
+    with locked(store.path), running(capture, store, encoder, hop_ms=200) as (one, subscriber):
+        one.first(subscriber, is_state("LIVE"))
+        with (
+            ControlClient(one.control, timeout_s=30.0) as client,
+            pytest.raises(RequestRefused, match="edited by another process"),
+        ):
+            client.request("forget", name="piano")  # waits 5 s for who holds the lock
+        one.first(subscriber, lambda message: isinstance(message, Heartbeat) and message.counters["n_hops"] > 15)
+    told = [each.getMessage() for each in caplog.records if "have waited for" in each.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith(f"requests and signals have waited for 1 s: is the disk of {store.path} slow or gone?")
 
 
 def test_a_trouble_is_logged_once_and_as_a_warning(
