@@ -26,6 +26,8 @@ from mird.kernels.recognizer import Recognizer
 from mird.kernels.similarity import Prototypes, prototypes
 
 ORIGINS_SHOWN: Final = 8
+NEVER_SEEN: Final = (0, 0, 0)
+"""The identity of no file."""
 CORRECTION: Final = "correction"
 """Origin of the shots that a correction makes."""
 
@@ -271,7 +273,7 @@ class SupportStore:
 
     def _change(self, change: Callable[[SupportSet], SupportSet]) -> None:
         changed = support.edit(self.path, self._fingerprint, change, self._start)
-        self._seen = self._file_identity()
+        self._seen = NEVER_SEEN  # somebody may have changed it once more by now: the next refresh looks
         self._swap(changed)
 
     def _file_identity(self) -> tuple[int, int, int] | None:

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,24 @@ def test_a_file_that_somebody_else_changes_is_read_anew(store: SupportStore, enc
     shown = {known["name"]: (known["threshold"], known["has_threshold"]) for known in store.listing()["classes"]}
     assert shown["mine"] == (0.9, True)
     assert shown["yours"] == (encoder.card.unknown_threshold, False)
+
+
+def test_what_somebody_else_changes_right_after_our_own_change_is_not_missed(
+    store: SupportStore, encoder: Encoder, piano: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = store_at(encoder, store.path)
+    edit = support.edit
+
+    def edit_and_lose_the_race(*arguments: Any) -> SupportSet:
+        edited = edit(*arguments)
+        monkeypatch.setattr(support, "edit", edit)
+        other.enroll("yours", piano, "clip.wav")
+        return edited
+
+    monkeypatch.setattr(support, "edit", edit_and_lose_the_race)
+    store.enroll("mine", piano, "clip.wav")
+    assert store.refresh()
+    assert names(store) >= {"mine", "yours"}
 
 
 def test_a_file_that_somebody_else_damages_changes_nothing(store: SupportStore, piano: Samples) -> None:
