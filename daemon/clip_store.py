@@ -30,6 +30,8 @@ MOST_S: Final = 10.0
 
 N_WAITING: Final = 64
 CLOSING_S: Final = 3.0
+MAX_LABEL_BYTES: Final = 160
+"""Of a label in a file's name, all of which may have 255."""
 SUFFIX: Final = ".flac"
 
 _log = logging.getLogger(__name__)
@@ -148,8 +150,8 @@ class ClipStore:
         while (wanted := self._queue.get()) is not None:
             try:
                 self._write(wanted)
-            except (OSError, RuntimeError) as error:  # soundfile's own error is a RuntimeError
-                self._drop(f"{self.folder / wanted.name}: {error}")
+            except Exception as error:  # noqa: BLE001 - soundfile asserts where a disk takes less; the next may be kept
+                self._drop(f"{self.folder / wanted.name}: {str(error) or type(error).__name__}")
 
     def _write(self, wanted: Wanted) -> None:
         samples = wanted.heard.span(wanted.channel, wanted.first, wanted.last)
@@ -191,5 +193,5 @@ class ClipStore:
 def _file_name(channel: int, label: str, event_id: str, utc_ns: int) -> str:
     """Sorted by time; of the label, what every file system takes."""
     began = datetime.fromtimestamp(utc_ns // 1_000_000 / 1000, UTC)
-    shown = re.sub(r"[^\w-]", "_", label)
+    shown = re.sub(r"[^\w-]", "_", label).encode()[:MAX_LABEL_BYTES].decode(errors="ignore")
     return f"{began:%Y%m%dT%H%M%S}.{began.microsecond // 1000:03d}Z-{channel}-{shown}-{event_id}{SUFFIX}"

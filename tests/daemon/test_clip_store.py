@@ -67,6 +67,12 @@ def test_the_sound_of_an_event_and_a_little_before_it(store: ClipStore, heard: H
     assert (store.n_files, store.n_bytes) == (1, path.stat().st_size)
 
 
+def test_a_label_of_the_longest_letters_makes_a_name_that_a_file_may_have(store: ClipStore, heard: Heard) -> None:
+    name = store.offer(heard, 2, "\N{CUNEIFORM SIGN A}" * 64, "0123456789abcdef", (RATE_HZ, 0), UTC_NS)
+    until(lambda: store.n_clips + store.n_clips_dropped == 1)
+    assert (store.folder / name).stat().st_size > 0
+
+
 def test_of_a_long_event_the_beginning_is_kept_and_of_one_at_the_start_what_there_is(
     store: ClipStore, heard: Heard
 ) -> None:
