@@ -33,6 +33,8 @@ VERSION: Final = 1
 
 Gates = Mapping[int, float]
 """Silence gates in dBFS, by channel."""
+NO_GATES: Final[Gates] = MappingProxyType({})
+"""One object: whoever uses the gates asks by identity whether they have changed."""
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +111,7 @@ class Calibration:
 
     def gates(self, source: str) -> Gates:
         """Of a source's channels that were calibrated."""
-        return self._sources.get(source, MappingProxyType({}))
+        return self._sources.get(source, NO_GATES)
 
     def keep(self, source: str, gates: Gates) -> None:
         """Put a source's gates in the place of those of the same channels; none at all: the setting holds again.

@@ -118,9 +118,12 @@ class LiveRequests:
             return {"source": heard.source, "seconds": 0.0, "channels": []}
         seconds = CALIBRATE_S if seconds is None else seconds
         heard_s = heard.heard_s
+        levels = {channel: heard.gates(channel, seconds) for channel in heard.channels}
         if heard_s < seconds:
             raise SourceError(f"only {heard_s:.1f} s of {seconds:g} s were heard yet: wait, and calibrate again")
-        tones = [room_tone(channel, heard.gates(channel, seconds)) for channel in heard.channels]
+        if not all(map(len, levels.values())):
+            raise SourceError("the first window was not heard to its end yet: wait, and calibrate again")
+        tones = [room_tone(channel, dbfs) for channel, dbfs in levels.items()]
         gates = {tone.channel: tone.silence_dbfs for tone in tones if tone.silence_dbfs is not None}
         if gates:
             self._calibration.keep(heard.source, gates)

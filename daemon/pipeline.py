@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mird.daemon.calibration import Gates
+from mird.daemon.calibration import NO_GATES, Gates
 from mird.daemon.capture import Stream
 from mird.daemon.decision import Change, Decision, DecisionSettings, Verdict
 from mird.daemon.heard import ChannelLevel, Heard
@@ -95,7 +95,7 @@ class Pipeline:
         self._stream = stream
         self._heard = heard
         self._settings = settings
-        self._gates: Gates = MappingProxyType({})
+        self._gates = NO_GATES
         self._thresholds: Mapping[str, float] = MappingProxyType({})
         self._rate_hz = front_end.rate_hz
         self._window = front_end.window

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from mird.daemon.calibration import Calibration, room_tone
-from mird.daemon.errors import SupportError
+from mird.daemon.errors import SourceError, SupportError
+from mird.daemon.heard import Heard
+from mird.daemon.live_requests import LiveRequests
+from mird.daemon.support_store import SupportStore
 
 
 def test_the_gate_lies_6_db_above_the_loudest_moment() -> None:
@@ -40,6 +43,7 @@ def test_gates_are_kept_by_source_and_channel(tmp_path: Path) -> None:
     path = tmp_path / "state" / "calibration.json"
     calibration = Calibration(path)
     assert calibration.gates("desk") == {}
+    assert calibration.gates("desk") is calibration.gates("usb"), "no gates are no news, hop after hop"
     assert not path.exists()
     calibration.keep("desk", {1: -50.0, 2: -61.5})
     calibration.keep("usb", {1: -40.0})
@@ -53,6 +57,15 @@ def test_gates_are_kept_by_source_and_channel(tmp_path: Path) -> None:
     assert Calibration(path).gates("desk") == {}
     assert Calibration(path).gates("usb") == {1: -40.0}
     assert [each.name for each in path.parent.iterdir()] == ["calibration.json"]
+
+
+def test_before_the_first_hop_there_is_nothing_to_calibrate_with(store: SupportStore, tmp_path: Path) -> None:
+    heard = Heard("s1", "desk", (1,), 1000, 3.0)
+    heard.push(np.zeros((2000, 1), np.float32))
+    calibration = Calibration(tmp_path / "calibration.json")
+    with pytest.raises(SourceError, match="first window was not heard to its end yet"):
+        LiveRequests(lambda: heard, store, calibration, lambda: -55.0).calibrate(1.0, reset=False)
+    assert not calibration.path.exists()
 
 
 def test_only_so_many_sources_are_kept(tmp_path: Path) -> None:
