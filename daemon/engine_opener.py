@@ -12,6 +12,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 WATCH_S: Final = 0.2
 """Interval at which it is looked whether the engine still serves."""
+
+STEADY_S: Final = 60.0
+"""A GPU that served for so long was worth the wait: the next time it is tried again soon."""
 
 RETRY_S: Final = 5.0
 LONGEST_RETRY_S: Final = 300.0
@@ -99,7 +103,7 @@ class EngineOpener:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        wait_s, served = self._retry_s, False
+        wait_s, served, began_s = self._retry_s, False, 0.0
         while not self._stop.is_set():
             if self._recognizer.on_device:
                 served = True
@@ -107,9 +111,11 @@ class EngineOpener:
                 continue
             if served:
                 served = False
+                if time.monotonic() - began_s >= STEADY_S:
+                    wait_s = self._retry_s
                 _log.warning("%s; the CPU goes on, and the GPU is tried again", self._recognizer.fault)
             elif self._open():
-                wait_s = self._retry_s
+                began_s = time.monotonic()
                 continue
             elif not (self._recognizer.fault or self._device == "cuda" or any(map(_may_serve, self.chain))):
                 return  # there is none, there was none, and nobody asked for one
@@ -134,8 +140,8 @@ class EngineOpener:
             if back_end.usable:
                 try:
                     recognizer = self._opened(back_end)
-                except EngineError as error:
-                    reason = str(error)
+                except Exception as error:  # noqa: BLE001 - whatever a driver does, it is tried again
+                    reason = " ".join(str(error).split()) or type(error).__name__
                 else:
                     self._recognizer.offer(recognizer)
                     _log.info("%s serves, %s", back_end.name, self._precision)
