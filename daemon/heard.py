@@ -177,7 +177,7 @@ class Heard:
         self._channels = {channel: _Channel() for channel in channels}
         if earlier is not None:
             for channel in set(channels) & set(earlier.channels):
-                self._channels[channel].ended = earlier.ended(channel)
+                self._channels[channel].ended = earlier.ended(channel)  # a copy: somebody may still look at the other
 
     # ---- processing thread
 
@@ -245,7 +245,8 @@ class Heard:
 
     def ended(self, channel: int) -> deque[_Spell]:
         """What has ended on a channel, for the stream after this one."""
-        return self._channels[channel].ended
+        with self._lock:
+            return self._channels[channel].ended.copy()
 
     # ---- any thread
 
