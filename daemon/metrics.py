@@ -54,7 +54,7 @@ COUNTERS: Final = {
 
 GAUGES: Final = {
     "uptime_seconds": "Time since the daemon started.",
-    "degraded": "1 for ten seconds after a hop was left out to keep up.",
+    "degraded": "1 for ten seconds after a hop was left out to keep up, and while the CPU serves in a GPU's place.",
     "queue_seconds": "Sound that was captured and not yet taken up: less than a hop where the machine keeps up.",
     "subscribers": "Connections to the publishing socket.",
     "classes": "Classes of the support set.",

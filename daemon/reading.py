@@ -62,7 +62,7 @@ class Reader:
     ----------
     capture : Capture
     recognizer : Recognizer
-        Whose card is read, nothing else.
+        Whose card, name and state are read, nothing else.
     store : SupportStore
     publisher : Publisher
     control : ControlServer
@@ -110,7 +110,7 @@ class Reader:
             },
             gauges={
                 "uptime_seconds": progress.uptime_s,
-                "degraded": progress.degraded,
+                "degraded": progress.degraded or self._recognizer.degraded,
                 "queue_seconds": stream.ring.n_unread / stream.rate_hz if stream else 0.0,
                 "subscribers": self._publisher.n_subscribers,
                 "classes": len(snapshot.prototypes.names),
