@@ -96,10 +96,13 @@ class ControlClient:
         RequestRefused
             The daemon answered with an error.
         ClientError
-            The request is too large to send.
+            The request is too large to send, or has an argument that msgpack does not know.
         """
         request_id = next(self._ids)
-        request = msgpack.packb({"id": request_id, "verb": verb, **arguments})
+        try:
+            request = msgpack.packb({"id": request_id, "verb": verb, **arguments})
+        except (OverflowError, TypeError, ValueError) as error:
+            raise ClientError(f"{verb}: an argument cannot be sent: {error}") from error
         if len(request) > MAX_REQUEST_BYTES:
             raise ClientError(f"{verb}: the request has {len(request)} bytes, more than {MAX_REQUEST_BYTES}; send less")
         deadline = time.monotonic() + self.timeout_s

@@ -25,11 +25,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-from pythonosc.osc_packet import OscPacket, ParseError
-
 from mird.clients.control import ControlClient
 from mird.clients.errors import ClientError, ListenError
-from mird.clients.osc_packets import osc_message
+from mird.clients.osc_packets import osc_message, read_packet
 
 PREFIX = "/mird/control/"
 TAKEN_PORTS: Mapping[int, str] = MappingProxyType(
@@ -42,6 +40,8 @@ MAX_REPLY_BYTES = 60_000
 POLL_S = 0.1
 
 _log = logging.getLogger(__name__)
+# python-osc tells the root logger of each type that it does not know, and a packet can hold thousands.
+logging.getLogger().addFilter(lambda record: record.name != "root")
 
 Arguments = dict[str, Any]
 
@@ -111,8 +111,8 @@ class OscControl:
     def _messages(self, packet: bytes) -> list[tuple[str, list[Any]]]:
         """Addresses and arguments of a packet; a bundle's in the order of their times."""
         try:
-            return [(each.message.address, each.message.params) for each in OscPacket(packet).messages]
-        except (ParseError, ValueError, RecursionError) as error:
+            return read_packet(packet)
+        except ValueError as error:
             self.n_malformed += 1
             if self.n_malformed % 100 == 1:
                 _log.warning("OSC control: a packet that is no OSC (%d so far): %s", self.n_malformed, error)

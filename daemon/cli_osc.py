@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Send and listen until interrupted."""
+    import ipaddress
+    import sys
+
     from mird.clients.addresses import host_and_port
     from mird.clients.errors import OutletError
     from mird.daemon.assembly import control_address
@@ -53,5 +56,12 @@ def run(args: argparse.Namespace) -> int:
         if args.listen != "none":
             daemon = control_address(settings)
             where = host_and_port(args.listen, *LISTEN)
-            stack.enter_context(OscControl(*where, daemon, keys_for(settings, daemon)))
+            control = stack.enter_context(OscControl(*where, daemon, keys_for(settings, daemon)))
+            host, port = control.address
+            if not ipaddress.ip_address(host).is_loopback:
+                print(
+                    f"mird: WARNING: whoever reaches {host}:{port} can teach and forget, for OSC has no passwords; "
+                    "let a firewall choose who, or listen at 127.0.0.1",
+                    file=sys.stderr,
+                )
         return run_bridge(args, lambda: OscOutlet(targets, args.kind or KINDS, args.time_tag), KINDS)

@@ -67,10 +67,12 @@ def test_a_refusal_has_the_daemons_exit_status(endpoint: str) -> None:
         assert client.request("status") == {"state": "LIVE"}
 
 
-def test_a_request_that_is_too_large_is_not_sent(endpoint: str) -> None:
+def test_what_cannot_be_sent_is_told(endpoint: str) -> None:
     with ControlClient(endpoint) as client:
         with pytest.raises(ClientError, match="send less"):
             client.request("enroll", windows=[bytes(MAX_REQUEST_BYTES)])
+        with pytest.raises(ClientError, match="an argument cannot be sent"):
+            client.request("correct", name="viola", channel=2**70)
         assert client.request("status") == {"state": "LIVE"}
 
 

@@ -270,6 +270,7 @@ def test_control_understands_another_implementation(control: tuple[OscControl, l
         ("enroll", ("a", 3.0, "left"), "number of a channel"),
         ("enroll", ("a", 3.0, float("inf")), "number of a channel"),
         ("enroll", ("a", 3.0, float("nan")), "number of a channel"),
+        ("enroll", ("a", 3.0, 1e30), "an argument cannot be sent"),
         ("correct", ("a", "e1", 1, 2), "it takes name"),
         ("correct", ("a", 1.5), "number of a channel"),
         ("threshold", ("a", "b"), "'b' is no number"),
@@ -299,14 +300,17 @@ def test_control_outlives_what_is_no_osc(control: tuple[OscControl, list[Mapping
     for _ in range(1500):
         deep = b"#bundle\0" + bytes(7) + b"\1" + len(deep).to_bytes(4, "big") + deep
     packets = (b"", b"\0", b"/", b"/a\0\0,s\0\0", b"#bundle\0", b"#bundle\0" + bytes(8) + b"\xff" * 8, b"\xff" * 9000)
-    for packet in (*packets, b"/\xff\xff\0,\0\0\0", deep, b"/a\0\0,[[[\0\0\0\0"):
+    bundle = b"#bundle\0" + bytes(7) + b"\1"
+    back_for_ever, empty = bundle + (-4).to_bytes(4, "big", signed=True), bundle + bytes(4000)
+    unknown = b"/a\0\0," + b"x" * 4000 + bytes(3)
+    for packet in (*packets, b"/\xff\xff\0,\0\0\0", deep, b"/a\0\0,[[[\0\0\0\0", back_for_ever, empty, unknown):
         desk.socket.send(packet)
     desk.socket.send(osc_bundle([osc_message("/mird/control/classes", ())], None))
     answer = desk.answer()
     while answer[0] == "error":  # some of them are OSC after all
         answer = desk.answer()
     assert answer[:2] == ["ok", "classes"]
-    assert listening.n_malformed >= 5
+    assert listening.n_malformed >= 7
     desk.socket.close()
 
 
@@ -317,6 +321,16 @@ def test_control_without_a_daemon_says_so_at_once(tmp_path: Path) -> None:
         assert answer[:2] == ["error", "undo"]
         assert "no mird answers at" in answer[2]
         desk.socket.close()
+
+
+@pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_whoever_opens_control_to_others_is_told(run_bridge: "RunBridge", host: str, warns: bool) -> None:
+    with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    bridge = run_bridge("osc", "--listen", f"{host}:{port}")
+    assert (f"whoever reaches {host}:{port} can teach and forget" in bridge.log) is warns
+    assert bridge.end() == 0
 
 
 def test_ports_that_are_taken(tmp_path: Path) -> None:
