@@ -55,7 +55,8 @@ class OscTarget:
             self._fail(error)  # that was about the packet before; this one is still to go
             try:
                 self._socket.send(packet)
-            except OSError:
+            except OSError as again:
+                self._fail(again)
                 return
         except OSError as error:
             self._fail(error)

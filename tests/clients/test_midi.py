@@ -54,6 +54,7 @@ class Monitor:
     def close(self) -> None:
         self._process.terminate()
         self._process.wait()
+        wait_for_port("monitor:input", there=False)  # else the next one gets another name
 
 
 def ports() -> list[str]:
