@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME",
-        help="a further name that this machine goes by, as behind a proxy; may be repeated",
+        help="a further name that this machine goes by, as behind a proxy; asks for a token; may be repeated",
     )  # fmt: skip
     add_setting_arguments(parser, "publish", "control")
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     with listen_at(host, port) as listener:
         address = ipaddress.ip_address(listener.getsockname()[0])
         port = listener.getsockname()[1]
-        token = _token(args.token_file, needed=not address.is_loopback)
+        token = _token(args.token_file, needed=not address.is_loopback or bool(args.allow_host))
         names = _names(host, address, args.allow_host)
         keys = keys_for(settings, settings.publish)
         feed = Feed(settings.publish, lambda verb, **arguments: _ask(settings, verb, arguments), keys)

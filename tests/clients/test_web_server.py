@@ -267,6 +267,12 @@ def test_the_token_opens_the_door_once_and_for_all(guarded: Web) -> None:
     assert guarded.ask(f"//evil.example/?token={guarded.token}")[1]["location"] == "/evil.example/"
 
 
+def test_a_name_that_a_proxy_lends_asks_for_a_token(tmp_path: Path) -> None:
+    with _running(tmp_path, "--allow-host", "stage.example") as web:
+        assert len(web.token) == 32
+        assert web.ask("/", Host="stage.example")[0] == 401
+
+
 def test_an_address_that_others_reach_asks_for_a_token(tmp_path: Path) -> None:
     with _running(tmp_path, "--listen", "0.0.0.0:0") as web:
         assert len(web.token) == 32
