@@ -101,8 +101,8 @@ class ControlClient:
         request_id = next(self._ids)
         try:
             request = msgpack.packb({"id": request_id, "verb": verb, **arguments})
-        except (OverflowError, TypeError, ValueError) as error:
-            raise ClientError(f"{verb}: an argument cannot be sent: {error}") from error
+        except (OverflowError, TypeError, ValueError) as unfit:
+            raise ClientError(f"{verb}: an argument cannot be sent: {unfit}") from unfit
         if len(request) > MAX_REQUEST_BYTES:
             raise ClientError(f"{verb}: the request has {len(request)} bytes, more than {MAX_REQUEST_BYTES}; send less")
         deadline = time.monotonic() + self.timeout_s
