@@ -179,7 +179,7 @@ def load_settings(options: Mapping[str, Any] | None = None, config: Path | None 
     SettingsError
         A file cannot be read, or a setting is unknown or has a value that it cannot have.
     """
-    layers = [_file_layer(path) for path in settings_files() if path.exists()]
+    layers = [_file_layer(path) for path in settings_files() if _is_there(path)]
     if config is not None:
         layers.append(_file_layer(config))
     layers += [_variable_layer(), _option_layer(options or {})]
@@ -219,6 +219,17 @@ def allowed(name: str) -> str:
 
 def _range(schema: Mapping[str, Any]) -> str:
     return f"from {schema['minimum']:g} to {schema['maximum']:g}"
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, as far as this user may know: what hides one is told when it is read."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _file_layer(path: Path) -> Layer:

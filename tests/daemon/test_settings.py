@@ -99,6 +99,12 @@ def test_a_file_that_is_no_text_is_named(user_file: Path) -> None:
         load_settings()
 
 
+def test_a_place_that_cannot_be_looked_into_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ("x" * 300)))  # as root there is no other such place
+    with pytest.raises(SettingsError, match=r"settings file /.*/mird/mird.toml: File name too long$"):
+        load_settings()
+
+
 def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"settings file \S+absent\.toml: No such file or directory"):
         load_settings(config=tmp_path / "absent.toml")
