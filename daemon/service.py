@@ -403,6 +403,8 @@ class Daemon:
                 _log.info("support set %s was changed by another process: read anew", self._store.path)
         except MirdError as error:
             _log.error("%s; everything is as it was", error)
+        except Exception:  # noqa: BLE001 - as of a request: whatever fails here, what is played is still heard
+            _log.exception("a fault in mird while reloading; what was in force is")
 
     def _handlers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
         return {

@@ -79,6 +79,7 @@ def running(
     encoder: Encoder,
     clips: ClipStore | None = None,
     notifier: Notifier | None = None,
+    load: Callable[[], Settings] | None = None,
     **settings: Any,
 ) -> Iterator[tuple[Running, Subscriber]]:
     """A daemon that a subscriber awaited."""
@@ -94,6 +95,7 @@ def running(
             control,
             "desk",
             notifier=notifier,
+            load=load,
             clips=clips,
         )
         one = Running(daemon, publish, control)
@@ -427,6 +429,27 @@ def test_a_request_that_takes_long_is_told_of_and_frames_go_on(
     told = [each.getMessage() for each in caplog.records if "have waited for" in each.getMessage()]
     assert len(told) == 1
     assert told[0].startswith(f"requests and signals have waited for 1 s: is the disk of {store.path} slow or gone?")
+
+
+def test_whatever_a_reload_meets_the_daemon_goes_on(
+    encoder: Encoder, store: SupportStore, demonstration: Samples, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[Exception | Settings] = [OSError(5, "Input/output error"), Settings(hop_ms=200, top_k=1)]
+
+    def load() -> Settings:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    capture = file_capture(tmp_path / "show.wav", demonstration, loop=True)
+    with caplog.at_level(logging.INFO), running(capture, store, encoder, load=load, hop_ms=200) as (one, subscriber):
+        one.daemon.ask_reload()
+        one.first(subscriber, lambda _: "Input/output error" in caplog.text)
+        one.daemon.ask_reload()
+        one.first(subscriber, lambda message: isinstance(message, Frame) and len(message.top) == 1)
+    assert one.failure is None
+    assert not answers
 
 
 def test_a_trouble_is_logged_once_and_as_a_warning(
