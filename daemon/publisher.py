@@ -101,7 +101,7 @@ class Publisher:
 
     def has_subscriber(self, topic: bytes) -> bool:
         """Whether anybody asked for this topic, as of the last :meth:`service`."""
-        return any(topic.startswith(prefix) for prefix in self._prefixes)
+        return topic.startswith(tuple(self._prefixes))
 
     def publish(self, message: Published) -> None:
         """Send a message to its subscribers; never waits, and raises nothing for what is in the message.
