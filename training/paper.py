@@ -181,6 +181,12 @@ class PairTrainer:
         self._options = options = recipe.pairs
         self._pictures, self._device, self._checkpoint = pictures, torch.device(device), checkpoint
         wanted = sorted(set(labels))
+        self._identity = {
+            "options": repr(options),
+            "seed": recipe.seed,
+            "front_end": recipe.front_end.fingerprint(),
+            "classes": wanted,
+        }
         self._of = [np.flatnonzero([r.label == label for r in pictures.recordings]) for label in wanted]
         few = [label for label, found in zip(wanted, self._of, strict=True) if len(found) < 2]
         if few or len(wanted) < 2:
@@ -278,7 +284,7 @@ class PairTrainer:
         partial = self._checkpoint.with_suffix(".partial")
         state = {
             "step": self.step,
-            "options": repr(self._options),
+            **self._identity,
             "network": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
             "rng": self._rng.bit_generator.state,
@@ -297,12 +303,15 @@ class PairTrainer:
     def _resume(self, checkpoint: Path) -> None:
         try:
             state = torch.load(checkpoint, map_location=self._device, weights_only=True)
-            same = state["options"] == repr(self._options)
+            # A checkpoint of before these were noted goes on, too.
+            same = all(state.get(key, wanted) == wanted for key, wanted in self._identity.items())
         except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
             reason = (str(error).splitlines() or [repr(error)])[0][:200]
             raise TrainingError(f"{checkpoint}: damaged checkpoint: {reason}; remove it to start again") from None
         if not same:
-            raise TrainingError(f"{checkpoint}: is of another recipe; choose another --out folder or remove it")
+            raise TrainingError(
+                f"{checkpoint}: is of another recipe or other classes; choose another --out folder or remove it"
+            )
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._rng.bit_generator.state = state["rng"]

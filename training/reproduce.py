@@ -151,10 +151,10 @@ def reproduce(
     pictures: dict[tuple[str, str], Pictures] = {}
     for number, cell in enumerate(cells):
         path = folder / CELLS / f"{cell.name}.json"
-        if path.exists() and _fits(path, recipes[cell.recipe]):
+        recipe = recipes[cell.recipe].with_transform(TRANSFORMS[cell.picture])
+        if path.exists() and _fits(path, recipe, n_rounds):
             continue
         progress(number, len(cells), cell.name)
-        recipe = recipes[cell.recipe].with_transform(TRANSFORMS[cell.picture])
         key = (cell.picture, recipe.front_end.fingerprint())
         if key not in pictures:
             pictures[key], lines = draw_pictures(rows, recipe.front_end, folder / "cache")
@@ -211,7 +211,7 @@ def _run_cell(
     }
     return {
         **asdict(cell),
-        "options": asdict(recipe.pairs),
+        **_identity(recipe, n_rounds),
         "training": list(training),
         "testing": list(testing),
         "device": device,
@@ -221,14 +221,28 @@ def _run_cell(
     }
 
 
-def _fits(path: Path, recipe: PaperRecipe) -> bool:
-    """Whether a cell's file is of this recipe; TrainingError if it is damaged."""
+def _identity(recipe: PaperRecipe, n_rounds: int) -> dict[str, Any]:
+    """What a cell's figures hang on, beside the recordings."""
+    return {
+        "options": asdict(recipe.pairs),
+        "seed": recipe.seed,
+        "front_end": recipe.front_end.fingerprint(),
+        "n_rounds": n_rounds,
+    }
+
+
+def _fits(path: Path, recipe: PaperRecipe, n_rounds: int) -> bool:
+    """Whether a cell's file is of this recipe; TrainingError if it is not, or damaged."""
+    wanted = _identity(recipe, n_rounds)
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        options = found["options"]
+        # Cells of before the others were noted have the options alone.
+        same = found["options"] == wanted["options"] and all(
+            found.get(key, wanted[key]) == wanted[key] for key in wanted
+        )
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(f"{path}: damaged cell: {error}; remove it to compute it again") from None
-    if options != asdict(recipe.pairs):
+    if not same:
         raise TrainingError(f"{path}: is of another recipe; choose another --out folder or remove it")
     return True
 

@@ -236,9 +236,9 @@ def test_table_is_filled_cell_by_cell_and_gone_on_with(
     assert "Scalogram less spectrogram, over 4 pairs of cells" in report
     assert not list(folder.glob("*.pt"))
 
-    other = replace(recipe, pairs=replace(recipe.pairs, rate=1e-3))
-    with pytest.raises(TrainingError, match="is of another recipe"):
-        run(None, other)
+    for other in (replace(recipe, pairs=replace(recipe.pairs, rate=1e-3)), replace(recipe, seed=recipe.seed + 1)):
+        with pytest.raises(TrainingError, match="is of another recipe"):
+            run(None, other)
     (folder / "cells" / "paper-tiny-scalogram-2-0.json").write_text("{")
     with pytest.raises(TrainingError, match="damaged cell"):
         run(None)
