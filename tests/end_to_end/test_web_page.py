@@ -47,6 +47,9 @@ MARKUP = "<img src=x onerror=alert(1)>"
 STARTS_MS = {"trumpet": 0, "piano": 8_000}
 """Where in the concert they begin."""
 
+ROUND_MS, SOUNDING_MS = 12_000, 3_500
+"""Length of the concert, which is played over and over, and of each sound in it."""
+
 WATCH_LABEL = """
 window.seen = [];
 const label = document.querySelector('[data-channel="1"] .label');
@@ -207,7 +210,7 @@ def test_the_tag_follows_the_sound_and_the_rest_is_shown(page: Page, lasting_use
             frame = subscriber.recv(PATIENCE_S)
         assert isinstance(frame, Frame)
         began_ms = frame.capture_utc_ns / 1e6 - 1e3 * frame.sample_end / RATE_HZ
-        # Every twelve seconds both begin anew: a machine that is busy meanwhile gets another try.
+        # Both in one round; a machine that is busy meanwhile gets two or three of them.
         page.until(lambda: _lateness_ms(page, began_ms) < 1_000, "both are named within a second of their begin")
         assert page.script(BRIGHT) > 0.02
         ticks = [tick.text for tick in page.driver.find_elements(By.CSS_SELECTOR, ".axis span")]
@@ -223,13 +226,14 @@ def test_the_tag_follows_the_sound_and_the_rest_is_shown(page: Page, lasting_use
 
 
 def _lateness_ms(page: Page, began_ms: float) -> float:
-    """How long after they began trumpet and piano were both named, at best; infinite before."""
-    late_ms: dict[str, float] = {}
+    """How long after they began trumpet and piano were both named, in the quickest round; infinite before one."""
+    rounds: dict[float, dict[str, float]] = {}
     for at_ms, label in page.script("return window.seen"):
-        since_ms = (at_ms - began_ms - STARTS_MS.get(label, 0)) % 12_000
-        if label in STARTS_MS and since_ms < 3_500:
-            late_ms[label] = min(since_ms, late_ms.get(label, math.inf))
-    return max(late_ms.values()) if len(late_ms) == len(STARTS_MS) else math.inf
+        if label in STARTS_MS:
+            number, since_ms = divmod(at_ms - began_ms - STARTS_MS[label], ROUND_MS)
+            if since_ms < SOUNDING_MS:
+                rounds.setdefault(number, {}).setdefault(label, since_ms)
+    return min((max(late.values()) for late in rounds.values() if len(late) == len(STARTS_MS)), default=math.inf)
 
 
 def _teach(page: Page) -> None:
