@@ -1,5 +1,6 @@
 """The connection to an MQTT broker, which may be there or not."""
 
+import contextlib
 import logging
 import ssl
 import sys
@@ -103,7 +104,8 @@ class Broker:
         """Send a last message, wait a moment until it is there, and disconnect."""
         if self._client.is_connected():
             told = self._client.publish(last.topic, last.payload, last.qos, last.retained)
-            told.wait_for_publish(FLUSH_S)
+            with contextlib.suppress(RuntimeError):  # it has gone meanwhile: the will says the same
+                told.wait_for_publish(FLUSH_S)
         self._client.disconnect()
         self._client.loop_stop()
 

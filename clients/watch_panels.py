@@ -6,7 +6,6 @@ from datetime import datetime
 from functools import lru_cache
 from typing import ClassVar, Final
 
-from rich.cells import cell_len
 from rich.text import Text
 from textual.binding import BindingType
 from textual.widgets import OptionList, Static
@@ -124,11 +123,10 @@ class EventList(OptionList):
         else:
             length = "     now" if event.run_id == self.run_id else "       ?"
         clock = datetime.fromtimestamp(event.start_utc_ns / 1e9).astimezone()
-        name = sized(event.label, max(12, min(34, cell_len(event.label))))
         return Text.assemble(
             (f"{clock:%H:%M:%S}", "dim"),
             f" {event.channel:>3} ",
             ("● ", colour_of(event.label)),
-            (sized(name, 34), "bold" if event.sample_end is None else ""),
+            (sized(event.label, 34), "bold" if event.sample_end is None else ""),
             f"{length}  {event.score * 100:3.0f} %",
         )

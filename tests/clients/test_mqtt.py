@@ -191,7 +191,20 @@ def test_the_last_will_of_a_bridge_that_is_killed(
 @pytest.mark.system
 def test_tls_and_passwords(show: "Show", script: "type[Script]", run_bridge: "RunBridge", tmp_path: Path) -> None:
     certificate, key, passwords = tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "passwords"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+    ]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, capture_output=True)
     subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "stage", "s3cret"], check=True, capture_output=True)
