@@ -6,6 +6,7 @@
     (looks for the device with a back-off from 0.5 s to 10 s, for ever; each opening is a new Stream)
 """
 
+import logging
 import threading
 import time
 from dataclasses import replace
@@ -28,6 +29,8 @@ _OPENING_S: Final = 10.0
 _CLOSING_S: Final = 1.0
 _STUCK_S: Final = 60.0
 _GAP_NS: Final = 20_000_000
+
+_log = logging.getLogger(__name__)
 
 
 class DeviceCapture:
@@ -90,11 +93,23 @@ class DeviceCapture:
     def _run(self) -> None:
         n_failures = 0
         while not self._stop.is_set():
-            if self._attempt():
+            try:
+                opened = self._attempt()
+            except Exception as error:  # noqa: BLE001 - without this thread the device would be lost for ever, unsaid
+                opened = False
+                self._fail(error)
+            if opened:
                 n_failures = 0
             self._stop.wait(_BACK_OFF_S[min(n_failures, len(_BACK_OFF_S) - 1)])
             n_failures += 1
         self._set(CaptureState.ENDED, "capture was stopped")
+
+    def _fail(self, error: Exception) -> None:
+        """Say what nobody foresaw, once with all there is to know; it is tried again all the same."""
+        detail = f"a fault in mird: {type(error).__name__}: {error}; it is tried again"
+        if detail != self._status.detail:
+            _log.error("capture failed", exc_info=error)
+        self._set(CaptureState.LOST if self._status.n_opens else CaptureState.WAITING, detail)
 
     def _attempt(self) -> bool:
         """Look for the device and capture until it is gone; whether it was open."""

@@ -14,6 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from mird.daemon.capture import Capture, CaptureState, SourceSpec, Stream, open_capture
+from mird.daemon.devices import Device, find_input
 from mird.daemon.errors import SourceError
 
 if TYPE_CHECKING:
@@ -231,3 +232,25 @@ def test_stop_does_not_wait_for_a_server_that_hangs(null_sink: "NullSink") -> No
         assert time.monotonic() - began_s < 2.0
     finally:
         os.kill(null_sink.pid, signal.SIGCONT)
+
+
+def test_a_fault_of_our_own_is_told_and_it_is_tried_again(
+    null_sink: "NullSink", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = [OSError(11, "Resource temporarily unavailable")] * 2
+
+    def faulty(devices: list[Device], wanted: str) -> Device | None:
+        if faults:
+            raise faults.pop()
+        return find_input(devices, wanted)
+
+    capture = open_capture(SourceSpec("device"))
+    monkeypatch.setattr("mird.daemon.capture_device.find_input", faulty)
+    capture.start()
+    try:
+        awaited(capture, lambda capture: "a fault in mird: BlockingIOError" in capture.status.detail)
+        streamed(capture)
+    finally:
+        capture.stop()
+    assert not faults
+    assert [record.message for record in caplog.records if record.exc_info] == ["capture failed"], "once"
