@@ -166,7 +166,11 @@ def server_pair(folder: Path) -> tuple[bytes, bytes]:
         There is none, or others than its owner can read it.
     """
     path = folder / SERVER_SECRET
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a folder that is another user's
+        raise KeysError(f"{path} cannot be read: {error.strerror}; run mird as its owner") from error
+    if not there:
         raise KeysError(f"there are no keys in {folder}; make them with: mird keys server --keys {folder}")
     public, secret = read_certificate(path)
     mode = path.stat().st_mode

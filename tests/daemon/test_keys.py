@@ -101,6 +101,11 @@ def test_a_secret_that_others_can_read_is_not_used(folder: Path) -> None:
         keys.server_pair(folder)
 
 
+def test_keys_that_cannot_be_looked_at_are_named(tmp_path: Path) -> None:
+    with pytest.raises(KeysError, match=r"server\.key_secret cannot be read: File name too long"):  # as root, too
+        keys.server_pair(tmp_path / ("x" * 300))
+
+
 def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root makes keys for others")
