@@ -174,10 +174,13 @@ def test_room_tone_sets_the_gate_of_each_channel_that_is_silent(
 def test_a_set_that_is_edited_behind_the_daemons_back_is_read_anew(
     lasting_user: "User", listener: "Listener", daemon: ControlClient, heard: Path
 ) -> None:
+    before = daemon.classes()["revision"]
     elsewhere = f"ipc://{lasting_user.folder}/nobody"
     done = lasting_user.run("enroll", NAME, heard, "--channel", "1", MIRD_CONTROL=elsewhere)
     assert done.returncode == 0, done.stderr
-    listener.first(lambda message: message["kind"] == "state" and NAME in message["classes"])
+    listener.first(
+        lambda message: message["kind"] == "state" and message["revision"] > before and NAME in message["classes"]
+    )
     assert NAME in {known["name"] for known in daemon.classes()["classes"]}
 
 
