@@ -1,5 +1,6 @@
 """The keys that a client shows off its own machine, and what it makes of a handshake that fails."""
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,10 @@ def is_local(endpoint: str) -> bool:
     """Whether an address is of this machine alone, so that no keys are used; what is no address counts as such."""
     match = re.fullmatch(r"tcp://(.+):\d+", endpoint)
     host = match[1].strip("[]") if match else "localhost"
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"  # a name such as 127.example is somebody else's
 
 
 class Handshakes:
