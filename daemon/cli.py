@@ -64,6 +64,7 @@ exit statuses:
   130  interrupted
 """
 
+EPILOG = "`mird --help` lists the exit statuses."
 OUTPUT_EXIT_STATUS = 11
 _UNWRITABLE = frozenset({errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
 
@@ -133,16 +134,22 @@ def _run(argv: list[str]) -> int:
         prog=f"mird {chosen.command}",
         description=f"{summary[0].upper()}{summary[1:]}.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="`mird --help` lists the exit statuses.",
+        epilog=EPILOG,
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    status: int = module.run(parser.parse_args(argv[n_own:]))
+    status: int = module.run(parser.parse(argv[n_own:]))
     return status
 
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with a command line in one line, as for every other error, and not the whole usage."""
+
+    def parse(self, words: list[str]) -> argparse.Namespace:
+        """Parse a command's words; options may stand anywhere, also between a name and the files that follow it."""
+        # argparse can do so neither where there are verbs nor with "--", which it takes out too early.
+        in_order = self._subparsers is not None or "--" in words
+        return self.parse_args(words) if in_order else self.parse_intermixed_args(words)
 
     def error(self, message: str) -> NoReturn:
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]

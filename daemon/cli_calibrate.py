@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "seconds", nargs="?", type=_seconds, default=5.0, metavar="SECONDS", help="of room tone, 1 to 60 (default 5)"
     )
     parser.add_argument("--reset", action="store_true", help="back to silence_dbfs on every channel of the source")
-    parser.add_argument("--json", action="store_true", help="one JSON object a channel")
+    parser.add_argument("--json", action="store_true", help="one JSON object a channel and line")
     add_setting_arguments(parser, "control")
 
 

@@ -14,16 +14,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def verb(name: str, summary: str) -> argparse.ArgumentParser:
         # Options may stand before the verb or after it: a verb's own default must not hide what stands before it.
-        return verbs.add_parser(name, help=summary, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+        return verbs.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", epilog=parser.epilog,
+            argument_default=argparse.SUPPRESS, allow_abbrev=False,
+        )  # fmt: skip
 
-    listing = verb("list", "the classes and their shots (default)")
+    listing = verb("list", "show the classes and their shots (default)")
     rename = verb("rename", "give a class another name")
-    rename.add_argument("old", metavar="OLD")
-    rename.add_argument("new", metavar="NEW")
+    rename.add_argument("old", metavar="OLD", help="a class that is known")
+    rename.add_argument("new", metavar="NEW", help="a name that no class has")
     forget = verb("forget", "leave a class out")
-    forget.add_argument("name", metavar="NAME")
+    forget.add_argument("name", metavar="NAME", help="a class that is known")
     threshold = verb("threshold", "set the score that a class needs")
-    threshold.add_argument("name", metavar="NAME")
+    threshold.add_argument("name", metavar="NAME", help="a class that is known")
     threshold.add_argument("value", type=_threshold, metavar="VALUE", help="0 to 1; none: as in the settings")
     undo = verb("undo", "take the last change back")
     build = verb("build", "make a new support set out of manifests")
@@ -34,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--only", default="", metavar="a,b,...", help="classes (default: every instrument)")
     build.add_argument("--leave-out", default="", metavar="a,b,...", help="sources that are left out")
     build.add_argument("--shots", type=int, default=16, metavar="N", help="shots a class, sources in turn (default 16)")
-    build.add_argument("--seed", type=int, default=0, help="seed of the choice (default 0)")
+    build.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the choice (default 0)")
     for each in (parser, listing, rename, forget, threshold, undo):
         default = False if each is parser else argparse.SUPPRESS
-        each.add_argument("--json", action="store_true", default=default, help="one JSON object a class")
+        each.add_argument("--json", action="store_true", default=default, help="one JSON object a class and line")
         add_setting_arguments(each, "engine", "support", "control")
     add_setting_arguments(build, "engine")
 

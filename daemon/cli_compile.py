@@ -22,6 +22,8 @@ encoder in its new precision against the file itself, both computed by ONNX Runt
 whose embeddings fall below a cosine of 0.999 to the file's is compiled with a warning.
 
 --capability compiles for a GPU that is elsewhere, by TensorRT-RTX.
+
+`mird --help` lists the exit statuses.
 """
 
 
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X.Y",
         help="compute capability of the GPU, such as 8.9 (default: this machine's)",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the engine (default: the user's cache)")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="folder of the engine (default: the user's cache)")
     parser.add_argument("--json", action="store_true", help="one JSON object in the place of the table")
     add_setting_arguments(parser, "engine", "precision")
     parser.epilog = EPILOG

@@ -9,7 +9,7 @@ from mird.daemon.cli_settings import OPTIONS, SWITCHES, add_setting_arguments, s
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--json", action="store_true", help="one object a line: setting, value, origin")
+    parser.add_argument("--json", action="store_true", help="one JSON object a setting and line")
     add_setting_arguments(parser, *OPTIONS, *SWITCHES, "class_thresholds")
 
 

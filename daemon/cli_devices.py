@@ -6,7 +6,7 @@ import json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--json", action="store_true", help="one object a line")
+    parser.add_argument("--json", action="store_true", help="one JSON object an input and line")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from mird.daemon.cli_settings import OPTIONS, add_setting_arguments, settings_of
+from mird.daemon.cli_settings import OPTIONS, SWITCHES, add_setting_arguments, settings_of
 
 MARKS = {"ok": "ok  ", "note": "    ", "warning": "!   ", "error": "FAIL"}
 EPILOG = "The exit status is 0 where mird can run, else that which `mird run` would end with: see `mird --help`."
@@ -11,8 +11,8 @@ EPILOG = "The exit status is 0 where mird can run, else that which `mird run` wo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--json", action="store_true", help="one object a finding and line")
-    add_setting_arguments(parser, *OPTIONS)
+    parser.add_argument("--json", action="store_true", help="one JSON object a finding and line")
+    add_setting_arguments(parser, *OPTIONS, *SWITCHES, "class_thresholds")
     parser.epilog = EPILOG
 
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--windows", type=_n_windows, default=WINDOWS_PER_CLIP, metavar="N",
         help=f"shots made of a clip at most, 1 to 32 (default {WINDOWS_PER_CLIP})",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="one JSON object a clip")
+    parser.add_argument("--json", action="store_true", help="one JSON object a clip and line")
     add_setting_arguments(parser, "engine", "support", "control")
 
 

@@ -15,13 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="manifest with the columns path,class,source; with --suite: the folder of its manifests",
     )  # fmt: skip
     parser.add_argument(
-        "--support", dest="support_manifest", type=Path, metavar="SUPPORT.csv",
+        "--support-manifest", type=Path, metavar="SUPPORT.csv",
         help="manifest that the shots come from (default: other takes of QUERIES.csv)",
     )  # fmt: skip
     parser.add_argument("--way", default="all", metavar="N", help="classes in an episode, or all (default)")
     parser.add_argument("--shot", type=int, default=1, metavar="K", help="support clips a class (default 1)")
-    parser.add_argument("--episodes", type=int, default=600, metavar="E", help="episodes (default 600)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the draws (default 0)")
+    parser.add_argument("--episodes", type=int, default=600, metavar="N", help="episodes (default 600)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draws (default 0)")
     parser.add_argument(
         "--classes", default="", metavar="a,b,...", help="classes (default: every instrument of both manifests)"
     )
@@ -38,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="every window of a recording is a query or a shot (default: a recording counts through the mean of its)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    parser.add_argument("--json", action="store_true", help="one JSON object in the place of the tables")
     suite = parser.add_argument_group("a whole suite, with a report")
     suite.add_argument("--suite", metavar="NAME|FILE", help="a shipped suite (standard) or a TOML file")
-    suite.add_argument("--out", type=Path, metavar="DIR", help="gets report.md, results.json and pictures")
+    suite.add_argument("--out", type=Path, metavar="FOLDER", help="gets report.md, results.json and pictures")
     suite.add_argument(
         "--peers", action="append", default=[], type=Path, metavar="FILE.npz",
         help="vectors of other networks, answered with on the same episodes; may be repeated",
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) < least:
             raise TrainingError(f"--{option} {getattr(args, option)}: must be at least {least}")
     if args.support_sources and args.support_manifest is None:
-        raise TrainingError("--support-sources: chooses from the manifest of --support, and none is given")
+        raise TrainingError("--support-sources: chooses from the manifest of --support-manifest, and none is given")
     settings = EvaluationSettings(
         None if args.way == "all" else int(args.way),
         args.shot,

@@ -11,9 +11,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", metavar="{list,server,client,add,remove}")
 
     def verb(name: str, summary: str) -> argparse.ArgumentParser:
-        return verbs.add_parser(name, help=summary, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+        return verbs.add_parser(
+            name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", epilog=parser.epilog,
+            argument_default=argparse.SUPPRESS, allow_abbrev=False,
+        )  # fmt: skip
 
-    listing = verb("list", "who is let in (default)")
+    listing = verb("list", "show who is let in (default)")
     server = verb("server", "make the daemon's keys, and one for the commands on its machine")
     server.add_argument(
         "--replace", action="store_true", default=False, help="in the place of others: clients need server.key anew"
@@ -24,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=None, metavar="FOLDER", help="for the client's machine (default NAME-mird-keys)"
     )
     add = verb("add", "let a client in that has made its pair itself")
-    add.add_argument("name", metavar="NAME")
+    add.add_argument("name", metavar="NAME", help="what the client is called on the list")
     add.add_argument("file", type=Path, metavar="FILE", help="its public key, a certificate of ZeroMQ's")
     remove = verb("remove", "let a client in no more; a running daemon cuts it off within a second")
-    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("name", metavar="NAME", help="a client on the list")
     for each in (parser, listing, server, client, add, remove):
         add_setting_arguments(each, "keys")
 

@@ -7,7 +7,7 @@ from mird.daemon.cli_subscription import add_subscription_arguments, open_subscr
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--json", action="store_true", help="one message a line, as it is published")
+    parser.add_argument("--json", action="store_true", help="one JSON object a message and line")
     add_subscription_arguments(parser, default_kinds="frame, event and state; all of them on a terminal")
 
 

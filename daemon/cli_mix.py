@@ -9,11 +9,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "manifests", nargs="+", type=Path, metavar="MANIFEST.csv", help="single notes, by class and source"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets the excerpts and manifest.csv")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="gets the excerpts and manifest.csv")
     parser.add_argument(
         "--each", type=int, default=388, metavar="N", help="excerpts of each class (default 388, as the paper)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="decides everything (default 1)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="decides everything (default 1)")
 
 
 def run(args: argparse.Namespace) -> int:

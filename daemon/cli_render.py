@@ -7,12 +7,12 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("soundfonts", nargs="+", type=Path, metavar="SOUNDFONT", help="SF2 or SF3 file")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets manifest.csv and the clips")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="gets manifest.csv and the clips")
     parser.add_argument(
         "--demonstration", action="store_true", help="make demo.flac and demo.csv instead, of one soundfont"
     )
     parser.add_argument("--seconds", type=int, default=60, metavar="N", help="seconds of each preset (default 60)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the melodies (default 1)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the melodies (default 1)")
 
 
 def run(args: argparse.Namespace) -> int:

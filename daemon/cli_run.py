@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     show = parser.add_mutually_exclusive_group()
     show.add_argument("--quiet", action="store_true", help="show nothing: for a service")
-    show.add_argument("--json", action="store_true", help="one published message a line")
+    show.add_argument("--json", action="store_true", help="one JSON object a message and line")
     parser.add_argument(
         "--or-demo",
         action="store_true",

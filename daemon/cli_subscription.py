@@ -33,7 +33,9 @@ def add_subscription_arguments(parser: argparse.ArgumentParser, *settings: str, 
         )
     parser.add_argument("--only-source", metavar="NAME", help="one source (default: all)")
     parser.add_argument("--only-channel", metavar="N", type=_channel, help="one channel (default: all)")
-    parser.add_argument("--max-age", metavar="S", type=_seconds, help="drop what was sent longer ago than this, in s")
+    parser.add_argument(
+        "--max-age", metavar="SECONDS", type=_seconds, help="drop what was sent longer ago than this, in s"
+    )
     add_setting_arguments(parser, "publish", *settings)
 
 

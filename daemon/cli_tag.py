@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="recording of any format that libsndfile reads")
     parser.add_argument("--frames", action="store_true", help="a line for each hop instead of each event")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object a line, as published live")
+    form.add_argument("--json", action="store_true", help="one JSON object an event (or frame) and line, as published")
     form.add_argument("--csv", action="store_true", help="file,channel,start_s,end_s,label,score")
     form.add_argument("--audacity", action="store_true", help="Audacity's label track; for one file of one channel")
     add_setting_arguments(

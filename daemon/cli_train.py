@@ -10,6 +10,8 @@ The folder of --out gets checkpoint.pt while training goes on (every 500 steps; 
 its end encoder.onnx (float32), encoder-int8.onnx and run.json. Either ONNX file can be named as the setting `engine`.
 Interrupting (Ctrl-C) leaves a checkpoint. Several GPUs, machines or cores train together under torchrun, each with
 batches of its own: torchrun --nproc-per-node 2 --no-python mird train ...
+
+`mird --help` lists the exit statuses.
 """
 
 
@@ -35,15 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MANIFEST.csv",
         help="clips of `mird render`; may be repeated",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the run's folder")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="picture cache (default: OUT/cache)")
-    parser.add_argument("--name", default="", help="the encoder's name in messages (default: the recipe's)")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="the run's folder")
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="picture cache (default: OUT/cache)")
+    parser.add_argument(
+        "--name", default="", metavar="NAME", help="the encoder's name in messages (default: the recipe's)"
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="steps in the place of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default 1)")
     parser.add_argument(
-        "--tensorboard", type=Path, metavar="DIR", help="log loss, accuracy and rate for TensorBoard there"
+        "--tensorboard", type=Path, metavar="FOLDER", help="log loss, accuracy and rate for TensorBoard there"
     )
     paper = parser.add_argument_group("the paper's tables, cell by cell; every cell that is done is kept")
     paper.add_argument(

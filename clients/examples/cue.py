@@ -19,4 +19,6 @@ async def main(address: str, label: str, *command: str) -> None:
                 await asyncio.create_subprocess_exec(*command)
 
 
+if len(sys.argv) < 4:
+    sys.exit(__doc__)
 asyncio.run(main(*sys.argv[1:]))

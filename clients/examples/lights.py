@@ -7,6 +7,8 @@ import sys
 from mird.clients.subscriber import Subscriber
 from mird.daemon.messages import Frame
 
+if len(sys.argv) < 4:
+    sys.exit(__doc__)
 address, node, *labels = sys.argv[1:]
 host, _, port = node.partition(":")
 values = [0.0] * len(labels)

@@ -87,6 +87,43 @@ def test_what_follows_two_hyphens_is_no_option(argv: list[str], capsys: pytest.C
     assert capsys.readouterr().err.startswith("mird: error: -x.wav does not exist")
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["enroll", "--windows", "3", "viola", "/none/a.wav"],
+        ["enroll", "viola", "--windows", "3", "/none/a.wav"],
+        ["enroll", "viola", "/none/a.wav", "--windows", "3", "/none/b.wav"],
+        ["tag", "/none/a.wav", "--json", "/none/b.wav"],
+    ],
+)
+def test_options_may_stand_between_names_and_files(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 4
+    assert capsys.readouterr().err.startswith("mird: error: /none/a.wav does not exist")
+
+
+def test_verbs_describe_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["classes", "threshold"], ["keys", "client"]):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+        text = capsys.readouterr().out
+        assert {"Set the score that a class needs.", "Make keys for a client, and let it in."} & set(text.splitlines())
+        assert re.search(r"^  NAME  +\w", text, re.MULTILINE)
+        assert text.endswith("`mird --help` lists the exit statuses.\n")
+
+
+def test_an_option_is_written_alike_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """The value of an option that several commands have has one name."""
+    written: dict[str, set[str]] = {}
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        for option, value in re.findall(r"^  (--[a-z-]+)(?: ([^ a-z{[][^ ]*))?(?:  |$)", capsys.readouterr().out, re.M):
+            written.setdefault(option, set()).add(value)
+    assert len(written) > 60
+    del written["--user"]  # systemd's for install-service, the broker's for mqtt
+    assert {option: values for option, values in written.items() if len(values) > 1} == {}
+
+
 def test_an_error_of_ours_is_one_line_and_its_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--config", "/no\nsuch/file"]) == 3
     captured = capsys.readouterr()

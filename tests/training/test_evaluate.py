@@ -96,7 +96,7 @@ def test_tables(mird: Run, trained: Any, orchestra: Path) -> None:
 @pytest.mark.system
 def test_support_from_another_manifest_and_sources(command: Callable[..., Values], orchestra: Path) -> None:
     across = command(
-        orchestra, "--support", orchestra, "--sources", "attic", "--support-sources", "hall", "--shot", "6"
+        orchestra, "--support-manifest", orchestra, "--sources", "attic", "--support-sources", "hall", "--shot", "6"
     )
     assert (across["way"], across["shot"]) == (6, 6)
     within = command(orchestra, "--sources", "attic", "--classes", "bell, oboe ,reed", "--shot", "5")
@@ -120,7 +120,7 @@ def test_mistakes_are_one_line(mird: Run, trained: Any, orchestra: Path) -> None
         (("--episodes", "0"), "--episodes 0: must be at least 1"),
         (("--seed", "-1"), "--seed -1: must be at least 0"),
         (("--sources", "cellar"), "source cellar does not occur"),
-        (("--support-sources", "hall"), "--support-sources: chooses from the manifest of --support"),
+        (("--support-sources", "hall"), "--support-sources: chooses from the manifest of --support-manifest"),
         (("--way", "7"), "7-way needs 7 classes with support and queries, there are 6"),
         (("--classes", "bell"), "at least 2 classes are needed with queries and support, there are 1: bell"),
         (("--classes", "bell,bell"), "at least 2 classes are needed"),

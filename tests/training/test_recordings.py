@@ -45,7 +45,12 @@ def test_players_never_heard(mird: Run, recordings: Path) -> None:
 
 def test_real_playing_by_shots_of_single_notes(mird: Run, recordings: Path) -> None:
     """Queries are phrases of many seconds, of any rate; support is single notes of the sources that were trained on."""
-    notes = ("--support", recordings / "manifest.csv", "--support-sources", "philharmonia,splendid_piano,berklee")
+    notes = (
+        "--support-manifest",
+        recordings / "manifest.csv",
+        "--support-sources",
+        "philharmonia,splendid_piano,berklee",
+    )
     options = ("--classes", "cello,clarinet,flute,guitar,piano,trumpet,violin", "--shot", "5", "--episodes", "100")
     found = evaluated(mird, recordings / "phrases.csv", *notes, *options)
     assert found["way"] == 7
