@@ -19,6 +19,4 @@ async def main(address: str, label: str, *command: str) -> None:
                 await asyncio.create_subprocess_exec(*command)
 
 
-if len(sys.argv) < 4:
-    sys.exit(__doc__)
-asyncio.run(main(*sys.argv[1:]))
+sys.exit(asyncio.run(main(*sys.argv[1:])) if len(sys.argv) > 3 else __doc__)
