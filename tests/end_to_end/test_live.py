@@ -141,7 +141,7 @@ def test_a_threshold_is_in_force_from_the_next_hop_and_taken_back(
     listener.first(is_frame(NAME, revision))
     done = lasting_user.run("classes", "threshold", NAME, "1")
     assert done.returncode == 0, done.stderr
-    assert f"{NAME}             3 shots  live  [threshold 1]" in done.stdout or "[threshold 1]" in done.stdout
+    assert "[threshold 1]" in done.stdout
     listener.first(is_frame("unknown", revision + 1))
     removed = lasting_user.run("classes", "threshold", NAME, "none", "--json")
     (mine,) = (row for row in map(json.loads, removed.stdout.splitlines()) if row["name"] == NAME)
