@@ -416,7 +416,7 @@ def test_a_request_that_takes_long_is_told_of_and_frames_go_on(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mird.daemon.service.DEAF_S", 1.0)
+    monkeypatch.setattr("mird.daemon.processing.DEAF_S", 1.0)
     capture = file_capture(tmp_path / "show.wav", demonstration, loop=True)
     with locked(store.path), running(capture, store, encoder, hop_ms=200) as (one, subscriber):
         one.first(subscriber, is_state("LIVE"))
@@ -466,5 +466,5 @@ def test_a_trouble_is_logged_once_and_as_a_warning(
         one.first(subscriber, lambda message: isinstance(message, State) and message.detail.endswith("20 s"))
         capture.status = replace(capture.status, state=CaptureState.LIVE, detail="'desk'")
         one.first(subscriber, is_state("LIVE"))
-    told = [(each.levelname, each.getMessage()) for each in caplog.records if each.name == "mird.daemon.service"]
+    told = [(each.levelname, each.getMessage()) for each in caplog.records if each.name == "mird.daemon.announcer"]
     assert told[:2] == [("WARNING", "LOST: 'desk' has not closed for 10 s"), ("INFO", "LIVE: 'desk'")]
