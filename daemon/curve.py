@@ -1,6 +1,7 @@
 """Who gets in off this machine: CURVE with the daemon's keys, and an allow-list that is heeded while it changes."""
 
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,8 @@ _log = logging.getLogger(__name__)
 class Gate:
     """Lets in who has a key on the allow-list; every other handshake on its context's sockets is refused and counted.
 
-    Made, asked and closed by the socket's thread; the authenticator's own thread calls :meth:`callback`.
+    Made, asked and closed by the socket's thread. The authenticator's own thread calls :meth:`callback`, and another
+    looks at the folder: a disk that is slow keeps handshakes waiting, and never the socket's thread.
 
     Parameters
     ----------
@@ -54,8 +56,9 @@ class Gate:
         self._what = what
         self._signature: Signature | None = self._look()
         self._allowed = allow_list(folder, _log.warning)
-        self._looked_mono_s = time.monotonic()
+        self._lock = threading.Lock()  # of the list and its signature
         self._read_mono_s = float("-inf")
+        self._cut_off = False  # somebody is no longer on the list; set by the looking thread
         self._unbound = False
         self._n_attempts = 0
         # Its own log would be a line a handshake, and 1 in 100 is ours.
@@ -63,6 +66,9 @@ class Gate:
         logging.getLogger("mird.zap").setLevel(logging.ERROR)
         self._authenticator.start()
         self._authenticator.configure_curve_callback("*", self)
+        self._closed = threading.Event()
+        self._looking = threading.Thread(target=self._look_on, name="mird-keys", daemon=True)
+        self._looking.start()
 
     def secure(self, socket: "zmq.Socket[bytes]") -> None:
         """What this socket binds next, it binds behind the gate."""
@@ -88,37 +94,44 @@ class Gate:
 
     def _just_added(self, key: bytes) -> str | None:
         """The name of a key that came on the list since it was read; who shows wrong keys fast reads no faster."""
-        if time.monotonic() - self._read_mono_s < 0.1:
-            return None
-        self._read_mono_s = time.monotonic()
-        try:
-            allowed = allow_list(self._folder)
-        except KeysError:
-            return None
-        if key in allowed:
-            self._allowed = allowed
-            self._signature = None  # the next look must not miss that it goes again
-        return allowed.get(key)
+        with self._lock:
+            if time.monotonic() - self._read_mono_s < 0.1:
+                return None
+            self._read_mono_s = time.monotonic()
+            try:
+                allowed = allow_list(self._folder)
+            except KeysError:
+                return None
+            if key in allowed:
+                self._allowed = allowed
+                self._signature = None  # the next look must not miss that it goes again
+            return allowed.get(key)
 
-    def lost(self) -> bool:
-        """Read the allow-list anew where it has changed; true if somebody is no longer on it, and must be cut off."""
-        if time.monotonic() - self._looked_mono_s < LOOK_S:
-            return False
-        self._looked_mono_s = time.monotonic()
+    def _look_on(self) -> None:
+        while not self._closed.wait(LOOK_S):
+            try:
+                with self._lock:
+                    self._read_if_changed()
+            except Exception:  # noqa: BLE001 - without this thread nobody would be shut out any more
+                _log.exception("a fault in mird while the allow-list was looked at; it stays as it was")
+
+    def _read_if_changed(self) -> None:
+        """Read the allow-list anew where its folder has changed."""
         signature = self._look()
         if signature == self._signature:
-            return False
+            return
+        self._signature = signature
         try:
             allowed = allow_list(self._folder, _log.warning)
         except KeysError as error:
             _log.error("%s; the allow-list stays as it was", error)
-            return False
-        self._signature = signature
+            return
         before, self._allowed = self._allowed, allowed
         gone = sorted(before[key] for key in before.keys() - allowed.keys())
         come = sorted(allowed[key] for key in allowed.keys() - before.keys())
         _log.info("%s: allow-list changed: let in %s; no longer %s", self._what, come or "none", gone or "none")
-        return bool(gone)
+        if gone:
+            self._cut_off = True
 
     def attend(self, socket: "zmq.Socket[bytes]", endpoint: str) -> None:
         """Heed the allow-list: to be called often by the socket's thread; never waits.
@@ -126,7 +139,8 @@ class Gate:
         Who is no longer on the list is cut off by closing every connection of the address, which the others take up
         again by themselves.
         """
-        if self.lost():
+        if self._cut_off:
+            self._cut_off = False
             socket.unbind(endpoint)
             self._unbound = True
         if self._unbound:
@@ -142,7 +156,9 @@ class Gate:
                 self._n_attempts = 0
 
     def close(self) -> None:
-        """End the authenticator's thread; before the context ends."""
+        """End both threads; before the context ends."""
+        self._closed.set()
+        self._looking.join(1.0)  # no longer: the disk that it asks may not answer
         self._authenticator.stop()
 
     def _look(self) -> Signature:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket as sockets
 import threading
 import time
@@ -21,6 +22,7 @@ from mird.clients.web_feed import Feed
 from mird.daemon import keys
 from mird.daemon.cli import main
 from mird.daemon.control import ControlServer
+from mird.daemon.curve import LOOK_S
 from mird.daemon.errors import EndpointError
 from mird.daemon.messages import Heartbeat
 from mird.daemon.publisher import Publisher
@@ -227,6 +229,21 @@ def test_the_allow_list_is_heeded_while_the_daemon_runs(beating: Beating, folder
                 return False
 
     until(gets_in, "who was added gets in, without a restart")
+
+
+def test_a_disk_that_does_not_answer_keeps_no_message_waiting(beating: Beating, folder: Path) -> None:
+    with Subscriber(beating.endpoint, ("hb",), keys=folder) as subscriber:
+        assert subscriber.recv(PATIENCE_S) is not None
+        hanging = folder / "clients" / "hanging.key"
+        os.mkfifo(hanging)  # whoever reads it waits for somebody to write
+        until_s = time.monotonic() + 3 * LOOK_S
+        try:
+            while time.monotonic() < until_s:
+                message = subscriber.recv(LOOK_S)
+                assert isinstance(message, Heartbeat), "it waits for the disk"
+        finally:
+            with hanging.open("wb"):  # waits for who reads: so it was looked at meanwhile
+                hanging.unlink()
 
 
 def test_the_control_socket(server: ControlServer, stage: Path, stranger: Path, folder: Path) -> None:
