@@ -90,6 +90,27 @@ def read_manifest(path: Path, *, check_files: bool = True) -> tuple[Recording, .
     return tuple(recordings)
 
 
+def write_manifest(path: Path, rows: Iterable[tuple[Path, str, str]]) -> Path:
+    """Write path, class and source of each recording.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be written.
+    """
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([REQUIRED, *rows])
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot write the manifest: {error.strerror}") from None
+    return path
+
+
 def split_by_source(
     recordings: Iterable[Recording], held_out: Iterable[str]
 ) -> tuple[tuple[Recording, ...], tuple[Recording, ...]]:

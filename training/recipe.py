@@ -42,7 +42,11 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    """AdamW with a cosine schedule; ``average`` is the decay of the averaged weights that are shipped."""
+    """AdamW with a cosine schedule; ``average`` is the decay of the averaged weights that are shipped.
+
+    ``warm_up`` and ``steady`` are shares of the run: the rate rises, then stays, then falls. While it stays, a run can
+    still be made longer or shorter: change ``n_steps`` and resume.
+    """
 
     n_steps: int = 10_000
     n_classes: int = 16
@@ -50,6 +54,7 @@ class OptimiserSettings:
     rate: float = 2e-3
     weight_decay: float = 0.03
     warm_up: float = 0.05
+    steady: float = 0.0
     scale: float = 14.0
     margin: float = 0.1
     clip_norm: float = 5.0
@@ -105,5 +110,11 @@ def read_recipe(path: Path) -> Recipe:
         raise TrainingError(
             f"{path}: front_end: training needs magnitude='db', colour='grey' and n_rows=0, not "
             f"{front_end.magnitude!r}, {front_end.colour!r} and {front_end.n_rows}"
+        )
+    options = recipe.optimiser
+    if options.warm_up + options.steady >= 1:
+        raise TrainingError(
+            f"{path}: optimiser: warm_up={options.warm_up} and steady={options.steady} must leave some of the run to "
+            "fall in"
         )
     return recipe

@@ -6,7 +6,6 @@ the same command gives the same clips.
 
 from __future__ import annotations
 
-import csv
 import shutil
 import subprocess
 import tempfile
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from mird.training.errors import TrainingError
 from mird.training.general_midi import PROGRAMS, Program
-from mird.training.manifest import REQUIRED
+from mird.training.manifest import write_manifest
 
 RATE_HZ = 44_100
 TICKS_PER_S = 960
@@ -84,13 +83,7 @@ def render_clips(
             rows.append((path.relative_to(folder), program.label, source))
         if progress:
             progress(number + 1, len(jobs), "playing soundfonts")
-    manifest = folder / "manifest.csv"
-    try:
-        with manifest.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([REQUIRED, *rows])
-    except OSError as error:
-        raise TrainingError(f"{manifest}: cannot write the manifest: {error.strerror}") from None
-    return manifest
+    return write_manifest(folder / "manifest.csv", rows)
 
 
 def check_soundfont(path: Path) -> None:

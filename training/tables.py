@@ -103,7 +103,7 @@ def _check_range(name: str, value: Any, where: str) -> None:
     values = value if isinstance(value, tuple) else (value,)
     if name in LEAST and (not values or min(values) < LEAST[name]):
         raise TrainingError(f"{where}: {name}={value!r} must be at least {LEAST[name]}")
-    if name == "warm_up" and not 0 <= value < 1:
+    if name in ("warm_up", "steady") and not 0 <= value < 1:
         raise TrainingError(f"{where}: {name}={value!r} must be at least 0 and less than 1")
 
 

@@ -152,7 +152,7 @@ class Trainer:
 
     def _one_step(self) -> StepReport:
         options = self.recipe.optimiser
-        rate = options.rate * _schedule(self.step / options.n_steps, options.warm_up)
+        rate = options.rate * _schedule(self.step / options.n_steps, options.warm_up, options.steady)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         clips, classes = self._sampler.draw()
@@ -251,14 +251,14 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If the checkpoint is damaged, of other classes, or of a recipe that differs in more than the learning rate
-            and what is fitted after training.
+            If the checkpoint is damaged, of other classes, or of a recipe that differs in more than its schedule
+            (rate, steps, steady) and what is fitted after training.
         """
         if not self.checkpoint.exists():
             return False
         try:
             state = torch.load(self.checkpoint, map_location=self._device, weights_only=True)
-            same = _but_for_rate(state["recipe"]) == _but_for_rate(self._identity())
+            same = _but_for_schedule(state["recipe"]) == _but_for_schedule(self._identity())
             same = same and state["classes"] == list(self._sampler.classes)
         except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
             reason = (str(error).splitlines() or [repr(error)])[0][:200]
@@ -283,13 +283,14 @@ class Trainer:
         return True
 
 
-def _but_for_rate(recipe: str) -> str:
-    """A recipe's text without the learning rate, which may be lowered to get over a run that diverged."""
-    return re.sub(r"\brate=[^,)]*", "rate", recipe)
+def _but_for_schedule(recipe: str) -> str:
+    """A recipe's text without what the schedule hangs on: a run may be made longer, or get over where it diverged."""
+    return re.sub(r"\b(rate|n_steps|steady)=[^,)]*", r"\1", recipe)
 
 
-def _schedule(done: float, warm_up: float) -> float:
-    """Share of the peak rate at ``done`` in [0, 1] of the run: linear rise, then half a cosine."""
+def _schedule(done: float, warm_up: float, steady: float) -> float:
+    """Share of the peak rate at ``done`` in [0, 1] of the run: linear rise, a steady stretch, then half a cosine."""
     if done < warm_up:
         return (done + 1e-3) / (warm_up + 1e-3)
-    return 0.5 + 0.5 * math.cos(math.pi * (done - warm_up) / (1.0 - warm_up))
+    falling = max(0.0, done - warm_up - steady) / (1.0 - warm_up - steady)
+    return 0.5 + 0.5 * math.cos(math.pi * falling)

@@ -68,6 +68,11 @@ def test_every_kind_of_value_is_read(recipe_file: Path) -> None:
         ("[optimiser]\nbf16 = 1", "bf16=1 must be of type bool"),
         ("[optimiser]\nn_steps = 0", "n_steps=0 must be at least 1"),
         ("[optimiser]\nwarm_up = 1.0", "warm_up=1.0 must be at least 0 and less than 1"),
+        ("[optimiser]\nsteady = -0.1", "steady=-0.1 must be at least 0 and less than 1"),
+        (
+            "[optimiser]\nwarm_up = 0.4\nsteady = 0.6",
+            "warm_up=0.4 and steady=0.6 must leave some of the run to fall in",
+        ),
         ("[augment]\nnoise_db = 5", "noise_db=5 must be a list of float, 2 of them"),
         ("[augment]\nnoise_db = [5]", "must be a list of float, 2 of them"),
         ("[augment]\nnoise_db = ['a', 'b']", "noise_db='a' must be of type float"),

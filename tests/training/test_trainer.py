@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def test_nothing_to_resume(make: Make) -> None:
     assert not make().resume()
 
 
-@pytest.mark.parametrize("options", [{"n_steps": 9}, {"scale": 10.0}])
+@pytest.mark.parametrize("options", [{"margin": 0.5}, {"scale": 10.0}])
 def test_checkpoint_of_another_recipe_is_refused(make: Make, options: dict[str, Any]) -> None:
     make().save()
     with pytest.raises(TrainingError, match=r"checkpoint\.pt: is of another recipe or other data"):
@@ -156,6 +157,21 @@ def test_checkpoint_of_other_classes_is_refused(recipe: Recipe, material: Materi
     )
     with pytest.raises(TrainingError, match="is of another recipe or other data"):
         Trainer(recipe, fewer, trainer.folder).resume()
+
+
+def test_a_run_may_be_made_longer_while_its_rate_is_steady(recipe: Recipe, material: Material, make: Make) -> None:
+    seen: list[StepReport] = []
+    trainer = make(n_steps=20, warm_up=0.1, steady=0.6)
+    trainer.run(seen.append, stop=lambda: len(seen) == 10)
+    assert [report.rate for report in seen[2:]] == [recipe.optimiser.rate] * 8
+    longer = replace(recipe, optimiser=replace(recipe.optimiser, n_steps=40, warm_up=0.1, steady=0.5))
+    resumed = Trainer(longer, material, trainer.folder)
+    assert resumed.resume()
+    resumed.run(seen.append)
+    assert [report.step for report in seen] == list(range(1, 41))
+    rates = [report.rate for report in seen]
+    assert rates[10:25] == [recipe.optimiser.rate] * 15
+    assert all(later < earlier for earlier, later in pairwise(rates[25:]))
 
 
 def test_rate_and_fit_may_change_on_resume(recipe: Recipe, material: Material, make: Make) -> None:

@@ -1,0 +1,88 @@
+"""`mird render --no-instruments`: made noises, speech by real synthesisers, and recorded speech that is cut."""
+
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mird.training import no_instruments
+from mird.training.errors import TrainingError
+from mird.training.manifest import read_manifest
+from mird.training.no_instruments import RATE_HZ, render_no_instruments
+from mird.training.speech import speakers
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(no_instruments, "NOISES_EACH", 1)
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    """Prompts of one speaker: forty short files in two folders."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "Ada"
+    for number in range(40):
+        path = folder / ("digits" if number % 2 else "letters") / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * rng.standard_normal(8_000 // 2), 8_000, subtype="PCM_16")
+    return folder
+
+
+@pytest.mark.usefixtures("few")
+def test_everybody_speaks_and_every_noise_sounds(prompts: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, str]] = []
+    manifest = render_no_instruments(
+        [prompts], tmp_path / "out", seconds=2, seed=0, progress=lambda *report: seen.append(report)
+    )
+    rows = read_manifest(manifest)
+    counts = Counter((row.label, row.source) for row in rows)
+    spoken = {("_speech", name): 2 for name in speakers()}
+    assert {"espeak-ng", "flite"} == {name.rsplit("-", 1)[0].removesuffix("-en") for name in speakers()}
+    noises = {("_noise", f"made-{colour}"): 1 for colour in ("white", "pink", "brown", "blue", "violet")}
+    assert counts == {**noises, ("_hum", "made-hum"): 10, **spoken, ("_speech", "Ada"): 2}
+    assert not any(row.is_instrument for row in rows)
+    assert [report[0] for report in seen] == list(range(1, len(noises) + len(spoken) + 3))
+    for row in rows:
+        samples, rate_hz = soundfile.read(row.path)
+        assert (rate_hz, samples.shape) == (RATE_HZ, (RATE_HZ,))
+        assert np.abs(samples).max() == pytest.approx(0.7, abs=1e-3)
+
+
+@pytest.mark.usefixtures("few")
+def test_seed_decides_everything(tmp_path: Path) -> None:
+    one, two, other = (
+        [
+            soundfile.read(row.path)[0]
+            for row in read_manifest(render_no_instruments([], tmp_path / to, seconds=1, seed=k))
+        ]
+        for to, k in (("one", 1), ("two", 1), ("other", 2))
+    )
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.usefixtures("few")
+def test_folder_without_speech(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainingError, match="empty: holds less than eight seconds of sound; give a folder"):
+        render_no_instruments([tmp_path / "empty"], tmp_path / "out", seconds=1, seed=0)
+
+
+def test_synthesisers_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(TrainingError, match=r"neither espeak-ng nor flite is installed.*apt install espeak-ng flite"):
+        render_no_instruments([], tmp_path / "out", seconds=1, seed=0)
+
+
+@pytest.mark.system
+def test_command_without_anything_to_play(mird: Run, tmp_path: Path) -> None:
+    done = mird("render", "--out", tmp_path)
+    assert (done.returncode, done.stdout) == (10, "")
+    assert done.stderr == "mird: error: give a soundfont; Debian's fluid-soundfont-gm installs one\n"

@@ -1,0 +1,106 @@
+"""Training clips of what is no instrument: speech by synthesisers and people, noise of five colours, mains hum.
+
+An encoder that has only met instruments tells them from noise, but takes a reader's vowels for a singer's. So these are
+classes of their own to train against; their names begin with ``_``, as those of all sounds that are no instrument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from mird.training.audio import read_mono
+from mird.training.errors import TrainingError
+from mird.training.layouts import SUFFIXES
+from mird.training.manifest import write_manifest
+from mird.training.noises import made_noises
+from mird.training.speech import Speaker, cut_speech, read_aloud, speakers
+
+RATE_HZ = 44_100
+PEAK = 0.7
+NOISES_EACH = 40
+"""Windows of each colour of noise; hum has ten times as many."""
+JOINED_S = 8
+"""Seconds of recorded speech that are cut at a time: prompts are shorter than a window."""
+
+Progress = Callable[[int, int, str], None]
+Wave = NDArray[np.float32]
+
+
+def render_no_instruments(
+    prompts: Sequence[Path], folder: Path, *, seconds: int, seed: int, progress: Progress | None = None
+) -> Path:
+    """Make noises, speak, and cut recorded speech, into one-second clips.
+
+    Parameters
+    ----------
+    prompts : sequence of Path
+        Folders of recorded speech, each of one speaker: a source. Looked through with all that is below them.
+    folder : Path
+        Gets ``manifest.csv`` and a FLAC file a clip.
+    seconds : int > 0
+        Clips of each recorded speaker and of each synthesiser's voice, at most.
+    seed : int >= 0
+    progress : callable (done, total, what) or None
+
+    Returns
+    -------
+    Path
+        The manifest.
+
+    Raises
+    ------
+    TrainingError
+        If neither synthesiser is installed, a folder holds no speech, or a file cannot be written.
+    """
+    voices = speakers()
+    if not voices:
+        raise TrainingError("neither espeak-ng nor flite is installed, which speak: apt install espeak-ng flite")
+    rng = np.random.default_rng(seed)
+    jobs: list[tuple[str, str, Iterator[Wave]]] = [
+        (f"made-{name}", "_hum" if name == "hum" else "_noise", iter(windows))
+        for name, windows in made_noises(rng, NOISES_EACH, RATE_HZ, RATE_HZ).items()
+    ]
+    jobs += [(name, "_speech", islice(_speaking(rng, say), seconds)) for name, say in voices.items()]
+    jobs += [(each.name, "_speech", islice(_recorded(rng, each), seconds)) for each in prompts]
+    rows = []
+    for number, (source, label, windows) in enumerate(jobs):
+        n_made = 0
+        for n_made, window in enumerate(windows, start=1):
+            path = folder / source / f"{n_made:04d}.flac"
+            _write(path, window)
+            rows.append((path.relative_to(folder), label, source))
+        if not n_made:
+            raise TrainingError(f"{source}: holds less than eight seconds of sound; give a folder for each speaker")
+        if progress:
+            progress(number + 1, len(jobs), source)
+    return write_manifest(folder / "manifest.csv", rows)
+
+
+def _speaking(rng: np.random.Generator, speaker: Speaker) -> Iterator[Wave]:
+    while True:
+        yield from read_aloud(rng, speaker, RATE_HZ, RATE_HZ)
+
+
+def _recorded(rng: np.random.Generator, folder: Path) -> Iterator[Wave]:
+    """Windows of what is recorded below ``folder``, files joined in a drawn order: prompts are short."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    parts: list[Wave] = []
+    for number in rng.permutation(len(paths)):
+        parts.append(read_mono(paths[int(number)], RATE_HZ))
+        if sum(map(len, parts)) > JOINED_S * RATE_HZ:
+            yield from cut_speech(np.concatenate(parts), RATE_HZ)
+            parts = []
+
+
+def _write(path: Path, window: Wave) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, window / np.abs(window).max() * PEAK, RATE_HZ, subtype="PCM_16")
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise TrainingError(f"{path}: cannot write the clip: {error}") from None
