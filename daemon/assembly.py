@@ -55,7 +55,7 @@ def open_store(settings: Settings, encoder: Encoder) -> SupportStore:
 
 
 def source_spec(settings: Settings) -> SourceSpec:
-    """The source that the settings describe; SourceError if they do not make sense."""
+    """The source that the settings describe; SettingsError if they do not make sense."""
     return parse_source(
         settings.source,
         channels=settings.channels,

@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
     def load() -> "Settings":
         again = settings_of(args)
+        source_spec(again.settings)  # a wrong one is told now, and not at the next start
         return again.settings.model_copy(update=demonstrated if "source" not in again.origins else {})
 
     keep_memory_flat()

@@ -31,7 +31,7 @@ class SettingsError(MirdError):
 
 
 class SourceError(MirdError):
-    """A source of sound is named wrongly, is missing, or holds no sound that can be read."""
+    """A source of sound is missing, or holds no sound that can be read."""
 
     exit_status = 4
 

@@ -5,7 +5,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from mird.daemon.errors import SourceError
+from mird.daemon.errors import SettingsError, SourceError
 
 _MAX_CHANNEL: Final = 256
 _MAX_NAME: Final = 64
@@ -82,28 +82,28 @@ def parse_source(
 
     Raises
     ------
-    SourceError
+    SettingsError
         If one of them is not understood.
     """
     written, _, argument = text.partition(":")
     kind = next((kind for kind in _KINDS if kind == written), None)
     if kind is None or (kind == "stdin" and argument):
-        raise SourceError(f"{text!r} is no source: write device, device:PATTERN, file:PATH or stdin")
+        raise SettingsError(f"{text!r} is no source: write device, device:PATTERN, file:PATH or stdin")
     if kind == "file" and not argument:
-        raise SourceError("file: names no file: write file:PATH")
+        raise SettingsError("file: names no file: write file:PATH")
     if kind == "device" and argument.strip().isdigit():
-        raise SourceError(
+        raise SettingsError(
             f"device:{argument} is a number, which changes when something is plugged in: "
             "write a part of the device's name (mird devices lists them)"
         )
     if not 1_000 <= stdin_rate_hz <= 768_000:
-        raise SourceError(f"a rate of {stdin_rate_hz} Hz on stdin is outside 1000 to 768000 Hz")
+        raise SettingsError(f"a rate of {stdin_rate_hz} Hz on stdin is outside 1000 to 768000 Hz")
     if not 1 <= stdin_channels <= _MAX_CHANNEL:
-        raise SourceError(f"{stdin_channels} channels on stdin: there can be 1 to {_MAX_CHANNEL}")
+        raise SettingsError(f"{stdin_channels} channels on stdin: there can be 1 to {_MAX_CHANNEL}")
     if stdin_format not in SAMPLE_FORMATS:
-        raise SourceError(f"sample format {stdin_format!r} is unknown: choose from {', '.join(SAMPLE_FORMATS)}")
+        raise SettingsError(f"sample format {stdin_format!r} is unknown: choose from {', '.join(SAMPLE_FORMATS)}")
     if name and name != topic_name(name):
-        raise SourceError(
+        raise SettingsError(
             f"source name {name!r}: 1 to {_MAX_NAME} letters, digits, dots, hyphens and underscores are allowed"
         )
     return SourceSpec(
@@ -134,7 +134,7 @@ def parse_channels(text: str) -> tuple[int, ...] | None:
 
     Raises
     ------
-    SourceError
+    SettingsError
         If it is something else, or names a channel twice.
     """
     if text.strip().lower() == "all":
@@ -143,13 +143,15 @@ def parse_channels(text: str) -> tuple[int, ...] | None:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,4})\s*(?:-\s*(\d{1,4})\s*)?", part, re.ASCII)
         if match is None:
-            raise SourceError(f"channels {text!r}: {part.strip()!r} is not understood; write all, 1 or 1,3-4")
+            raise SettingsError(f"channels {text!r}: {part.strip()!r} is not understood; write all, 1 or 1,3-4")
         first, last = int(match[1]), int(match[2] or match[1])
         if not 1 <= first <= last <= _MAX_CHANNEL:
-            raise SourceError(f"channels {text!r}: {part.strip()!r} is outside 1 to {_MAX_CHANNEL}, or runs backwards")
+            raise SettingsError(
+                f"channels {text!r}: {part.strip()!r} is outside 1 to {_MAX_CHANNEL}, or runs backwards"
+            )
         numbers.extend(range(first, last + 1))
     if len(set(numbers)) < len(numbers):
-        raise SourceError(f"channels {text!r} names one of them twice")
+        raise SettingsError(f"channels {text!r} names one of them twice")
     return tuple(numbers)
 
 

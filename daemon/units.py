@@ -26,6 +26,9 @@ SYSUSERS: Final = Path("/etc/sysusers.d/mird.conf")
 HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 """Folders that the system unit's ProtectHome and PrivateTmp hide."""
 
+SINCE: Final = {"RestartSteps": 254, "RestartMaxDelaySec": 254}
+"""Directives that an older systemd would warn of with each of its reloads: with the version that understands them."""
+
 _SEAL = re.compile(r"# mird install-service (\S+) sha256=([0-9a-f]{64})\n")
 
 Say = Callable[[str], None]
@@ -61,10 +64,28 @@ def service(*, user: bool) -> Service:
     program = installed_program()
     unit = user_unit() if user else SYSTEM_UNIT
     template = shipped("systemd/mird-user.service" if user else "systemd/mird.service").read_text(encoding="utf-8")
-    files = {unit: template.replace("@MIRD@", escaped(program))}
+    files = {unit: understood(template, systemd_version()).replace("@MIRD@", escaped(program))}
     if not user:
         files = {SYSUSERS: shipped("systemd/mird.sysusers.conf").read_text(encoding="utf-8"), **files}
     return Service(unit, files, user)
+
+
+def understood(template: str, version: int | None) -> str:
+    """A unit without the directives that a systemd of this version does not know; None knows them all."""
+    lines = template.splitlines(keepends=True)
+    return "".join(line for line in lines if version is None or SINCE.get(line.partition("=")[0], 0) <= version)
+
+
+def systemd_version() -> int | None:
+    """The version of the systemd here; None where there is none to ask."""
+    try:
+        said = subprocess.run(
+            ["systemctl", "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        ).stdout
+    except OSError:
+        return None
+    match = re.match(r"systemd (\d+)", said)
+    return int(match[1]) if match else None
 
 
 def user_unit() -> Path:

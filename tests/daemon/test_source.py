@@ -2,7 +2,7 @@
 
 import pytest
 
-from mird.daemon.errors import SourceError
+from mird.daemon.errors import SettingsError, SourceError
 from mird.daemon.source import SourceSpec, parse_channels, parse_source, select_channels, topic_name
 
 
@@ -35,10 +35,10 @@ def test_the_three_kinds() -> None:
     ],
 )
 def test_what_is_not_understood_is_refused_in_one_line(text: str, settings: dict[str, object], message: str) -> None:
-    with pytest.raises(SourceError, match=message) as caught:
+    with pytest.raises(SettingsError, match=message) as caught:
         parse_source(text, **settings)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
-    assert caught.value.exit_status == 4
+    assert caught.value.exit_status == 3
 
 
 def test_channels_are_numbers_and_ranges() -> None:
@@ -51,7 +51,7 @@ def test_channels_are_numbers_and_ranges() -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "1,,2", "3-1", "1-", "-1", "one", "1,1", "1-3,2", "257", "99999", "²"])
 def test_other_channels_are_refused(text: str) -> None:
-    with pytest.raises(SourceError, match="channels"):
+    with pytest.raises(SettingsError, match="channels"):
         parse_channels(text)
 
 

@@ -23,7 +23,7 @@ def installed(folder: Path, *, user: bool) -> Path:
     """A unit as it is installed, that runs a program there is."""
     unit = folder / "mird.service"
     name = "systemd/mird-user.service" if user else "systemd/mird.service"
-    unit.write_text(shipped(name).read_text().replace("@MIRD@", "/bin/true"))
+    unit.write_text(units.understood(shipped(name).read_text(), units.systemd_version()).replace("@MIRD@", "/bin/true"))
     return unit
 
 
@@ -42,6 +42,15 @@ def test_systemd_understands_the_unit(tmp_path: Path, user: bool) -> None:
         "systemd-analyze", *(["--user"] if user else []), "verify", "--man=no", installed(tmp_path, user=user)
     )
     assert "mird.service" not in said
+
+
+@pytest.mark.parametrize("user", [False, True], ids=["system", "user"])
+def test_an_older_systemd_gets_no_directive_that_it_would_warn_of(user: bool) -> None:
+    template = shipped("systemd/mird-user.service" if user else "systemd/mird.service").read_text()
+    older, newer = (units.understood(template, version).splitlines() for version in (253, 254))
+    assert [line for line in newer if line not in older] == ["RestartSteps=4", "RestartMaxDelaySec=8"]
+    assert "RestartSec=1" in older
+    assert units.understood(template, None).splitlines() == newer == template.splitlines()
 
 
 def test_the_exposure_of_the_system_service(tmp_path: Path) -> None:

@@ -144,6 +144,16 @@ def test_a_kill_loses_nothing_that_was_enrolled(service: "Machine") -> None:
     assert {"ada's viola", "bass oboe"} <= classes(service, "ada")
 
 
+def test_what_a_restart_does_not_mend_is_not_tried_again(service: "Machine") -> None:
+    service.write("/etc/mird/mird.toml", 'source = "radio"\n')
+    assert service.run("systemctl", "restart", "mird").returncode != 0
+    assert service.show("ActiveState") == "failed"
+    assert "'radio' is no source" in service.journal()
+    assert (service.show("ExecMainStatus"), service.show("NRestarts")) == ("3", "0")
+    service.write("/etc/mird/mird.toml", "")
+    service.do("systemctl", "start", "mird")
+
+
 def test_it_stops_at_once(service: "Machine") -> None:
     service.until(lambda: has_device(service), "the device")
     began_s = time.monotonic()
