@@ -15,7 +15,7 @@ Progress = Callable[[float, str], None]
 """Called with the share that is done, range [0, 1], and what is being done."""
 
 LAYER_TYPES: dict[Precision, str] = {"float32": "FLOAT", "float16": "HALF", "int8": "HALF"}
-"""Type that convolutions give in each precision; in int8 they read what was dequantised to it."""
+"""Type that convolutions give in each precision; in int8 most read what was dequantised to it."""
 
 
 def parse(library: Any, logger: Any, graph: bytes) -> tuple[Any, Any]:
@@ -52,24 +52,33 @@ def check_types(library: Any, network: Any, precision: Precision) -> None:
     Raises
     ------
     EngineError
-        A convolution or a matrix product has another type, or a convolution in int8 reads what was not quantised.
+        A convolution or a matrix product has another type; a convolution has weights in int8 and reads what was not
+        quantised, or the other way round; or int8 was asked for, and no convolution computes in it.
     """
     wanted = LAYER_TYPES[precision]
     layers = [network.get_layer(number) for number in range(network.num_layers)]
     makers = {layer.get_output(each).name: layer for layer in layers for each in range(layer.num_outputs)}
+
+    def is_quantised(tensor: Any) -> bool:
+        return tensor is not None and getattr(makers.get(tensor.name), "type", None) == library.LayerType.DEQUANTIZE
+
+    n_int8 = 0
     for layer in layers:
         if layer.type not in (library.LayerType.CONVOLUTION, library.LayerType.MATRIX_MULTIPLY):
             continue
         found = layer.get_output(0).dtype.name
         if found != wanted:
             raise EngineError(f"layer {layer.name!r} would compute in {found}, and {precision} was asked for")
-        source = makers.get(layer.get_input(0).name)
-        if (
-            precision == "int8"
-            and layer.type == library.LayerType.CONVOLUTION
-            and (source is None or source.type != library.LayerType.DEQUANTIZE)
-        ):
-            raise EngineError(f"layer {layer.name!r} would not compute in int8: what it reads is not quantised")
+        if layer.type == library.LayerType.CONVOLUTION:
+            sound, weights = is_quantised(layer.get_input(0)), is_quantised(layer.get_input(1))
+            if sound != weights:
+                raise EngineError(
+                    f"layer {layer.name!r} would not compute in int8: what it reads is {'' if sound else 'not '}"
+                    f"quantised, and its weights are {'' if weights else 'not'}"
+                )
+            n_int8 += sound
+    if (precision == "int8") != bool(n_int8):
+        raise EngineError(f"{n_int8} convolutions would compute in int8, and {precision} was asked for")
     pictures = "FLOAT" if precision == "float32" else "HALF"
     for tensor, must_be in ((network.get_input(0), pictures), (network.get_output(0), "FLOAT")):
         if tensor.dtype.name != must_be:

@@ -39,6 +39,7 @@ def pictures(shipped: onnx.ModelProto) -> NDArray[np.float32]:
 def run(model: onnx.ModelProto, pictures: NDArray[np.float32]) -> NDArray[np.float64]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # which errs in float16
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     wanted = session.get_inputs()[0]
     given = pictures.astype(np.float16) if wanted.type == "tensor(float16)" else pictures
@@ -72,23 +73,27 @@ def test_rewritten_networks_embed_alike(
 
 def test_every_relu_that_the_quantisation_swallowed_is_back(shipped: onnx.ModelProto) -> None:
     found = Counter(node.op_type for node in float_graph(shipped).graph.node)
-    assert (
-        found["Relu"] == 50
-    )  # the stem's, three in each of sixteen blocks, and one over the pooled stem's that is idle
+    assert found["Relu"] in (49, 50)  # the stem's, three in each of sixteen blocks, an idle one where its pool is int8
     assert found["Conv"] == 53
     assert not found.keys() & {"QuantizeLinear", "DequantizeLinear"}
 
 
-def test_int8_is_symmetric_and_every_convolution_reads_it(shipped: onnx.ModelProto) -> None:
+def test_int8_is_symmetric_and_every_convolution_that_has_it_reads_it(shipped: onnx.ModelProto) -> None:
     graph = graph_in(shipped, "int8").graph
     arrays = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
-    makers = {node.output[0]: node for node in graph.node}
+    makers = {node.output[0]: node.op_type for node in graph.node}
+    n_int8 = 0
     for node in graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             assert arrays[node.input[2]].dtype == np.int8
             assert not arrays[node.input[2]].any()
         if node.op_type == "Conv":
-            assert [makers[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
+            reads, weights = (makers.get(name) == "DequantizeLinear" for name in node.input[:2])
+            assert reads == weights
+            n_int8 += reads
+    constants = {each.name for each in shipped.graph.initializer}
+    kept = sum(node.op_type == "Conv" and node.input[1] in constants for node in shipped.graph.node)
+    assert n_int8 == 53 - kept >= 40
 
 
 def test_a_network_in_float_stays_as_it_is_and_has_no_int8(encoder_file: Path) -> None:

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from mird.kernels.recognizer_device import DeviceRecognizer
 from mird.kernels.recognizer_switching import SwitchingRecognizer
 from mird.kernels.scalogram import open_scalogram
 from mird.kernels.similarity import Prototypes
+from mird.training.compile_engine import embed
 
 pytestmark = pytest.mark.gpu
 
@@ -105,10 +105,7 @@ def test_embeddings_are_those_of_the_cpu(
 ) -> None:
     """Of the same network: in float16 that of the weights in float32, in int8 that of the same quantisation."""
     graph = graph_in(load_graph(SHIPPED), "float32" if precision == "float16" else precision).SerializeToString()
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    wanted_type = np.float16 if session.get_inputs()[0].type == "tensor(float16)" else np.float32
-    pictures = picture(open_scalogram(card.front_end)(windows), card.front_end).astype(wanted_type)
-    wanted = session.run(None, {session.get_inputs()[0].name: pictures})[0]
+    wanted = embed(graph, picture(open_scalogram(card.front_end)(windows), card.front_end))
     recognizer = opened(name, precision, folder, windows, card)
     for n in (1, 3, 8, 9, 33, 64):
         assert cosines(recognizer.embed(windows[:n]), wanted[:n]).min() >= LEAST_COSINE[precision]
