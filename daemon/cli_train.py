@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", metavar="NAME|FILE",
         help="a shipped recipe or a TOML file (default: default; with --reproduce several by commas, "
-        "by default paper-light, and on a GPU all three of the paper's)",
+        "mird's own among them, by default paper-light, and on a GPU all three of the paper's)",
     )  # fmt: skip
     parser.add_argument(
         "--rendered",

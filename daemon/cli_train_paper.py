@@ -17,26 +17,46 @@ def run_reproduce(args: argparse.Namespace) -> int:
     from mird.training.errors import TrainingError
 
     try:
-        from mird.training.paper import PaperRecipe, read_paper_recipe
-        from mird.training.reproduce import reproduce
+        from mird.training.contenders import Contender, OwnContender, PairContender
+        from mird.training.paper import read_paper_recipe
+        from mird.training.recipe import read_recipe
+        from mird.training.reproduce import TABLES, reproduce, rows_of
         from mird.training.run import check_machine
     except ModuleNotFoundError as error:
         raise TrainingError(f"training needs {error.name}; install it with: pip install 'mird[train]'") from None
     from mird.training.layouts import read_recordings
+    from mird.training.tables import read_toml
 
     for option in ("splits", "steps"):
         value = getattr(args, option)
         if value is not None and value < 1:
             raise TrainingError(f"--{option} {value}: must be at least 1")
     check_machine(args.device, args.threads)
-    recipes: dict[str, PaperRecipe] = {}
+    recordings = [row for path in args.manifests for row in read_recordings(path)]
+    contenders: dict[str, Contender] = {}
     for name in (args.recipe or (ON_GPU if args.device.startswith("cuda") else ON_CPU)).split(","):
         file = Path(name) if Path(name).suffix else shipped(f"recipes/{name}.toml")
-        recipe = read_paper_recipe(file)
-        if args.steps is not None:
-            recipe = replace(recipe, pairs=replace(recipe.pairs, n_steps=args.steps))
-        recipes[file.stem] = recipe
-    recordings = [row for path in args.manifests for row in read_recordings(path)]
+        of_paper = "pairs" in read_toml(file, "recipe")
+        rows = rows_of(args.reproduce, recordings)
+        if of_paper:
+            recipe = read_paper_recipe(file)
+            if args.steps is not None:
+                recipe = replace(recipe, pairs=replace(recipe.pairs, n_steps=args.steps))
+            contenders[file.stem] = PairContender(recipe, rows, args.cache or args.out / "cache", args.device)
+        else:
+            own = read_recipe(file)
+            if args.steps is not None:
+                own = replace(own, optimiser=replace(own.optimiser, n_steps=args.steps))
+            contenders[file.stem] = OwnContender(
+                own,
+                args.manifests,
+                args.rendered,
+                TABLES[args.reproduce].classes,
+                args.out,
+                args.cache or args.out / "cache",
+                args.device,
+                file.stem,
+            )
     console = Console(stderr=True)
     interrupted = False
 
@@ -51,8 +71,7 @@ def run_reproduce(args: argparse.Namespace) -> int:
             task = bar.add_task("cells")
             report = reproduce(
                 args.reproduce,
-                recordings,
-                recipes,
+                contenders,
                 args.out,
                 n_splits=args.splits,
                 device=args.device,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,19 +38,30 @@ class Material:
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = tuple(parts)
-        self.recordings = tuple(r for part in parts for r in part.recordings)
-        self.weights = tuple(part.weight for part in parts for _ in part.recordings)
-        self._first = np.cumsum([0, *(len(part.recordings) for part in parts)])
+        sizes = [len(part.recordings) for part in parts]
+        self._keep(np.repeat(np.arange(len(sizes)), sizes), np.concatenate([np.arange(size) for size in sizes]))
+
+    def of(self, wanted: Callable[[Recording], bool]) -> Material:
+        """The recordings that ``wanted`` says yes to, numbered anew; levels are shared."""
+        numbers = [i for i, recording in enumerate(self.recordings) if wanted(recording)]
+        fewer = Material(self._parts)
+        fewer._keep(self._part[numbers], self._row[numbers])
+        return fewer
+
+    def _keep(self, part: NDArray[np.int64], row: NDArray[np.int64]) -> None:
+        """Number recordings by their part and their row in it."""
+        self._part, self._row = part, row
+        self.recordings = tuple(self._parts[p].recordings[r] for p, r in zip(part, row, strict=True))
+        self.weights = tuple(self._parts[p].weight for p in part)
 
     def draw(self, clips: NDArray[np.int64], composed_share: float, rng: np.random.Generator) -> NDArray[np.float32]:
         """Levels of clips, shape (n, rows, columns), each clean or, with probability ``composed_share``, composed."""
         chosen = []
         for clip in clips:
-            index = int(np.searchsorted(self._first, clip, side="right")) - 1
-            levels = self._parts[index].levels
+            levels = self._parts[self._part[clip]].levels
             n_composed = levels.shape[1] - 1
             variant = int(rng.integers(1, n_composed + 1)) if n_composed and rng.random() < composed_share else 0
-            chosen.append(levels[clip - self._first[index], variant])
+            chosen.append(levels[self._row[clip], variant])
         return np.stack(chosen).astype(np.float32)
 
     def clean(self, clips: Sequence[int]) -> NDArray[np.float32]:

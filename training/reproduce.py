@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from mird.kernels.frontend import Transform
 from mird.training.audio import fit_length, read_mono
 from mird.training.baselines import mfcc_statistics
+from mird.training.contenders import TRANSFORMS, Contender, Trained
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording
-from mird.training.paper import PairTrainer, PaperRecipe, Pictures, draw_pictures
 from mird.training.protocol import N_ROUNDS, N_TASKS, Outcome, cosine_score, distance_score, draw_tasks, run_rounds
 
-TRANSFORMS: dict[str, Transform] = {"scalogram": "morse", "spectrogram": "stft"}
 CELLS, REPORT = "cells", "report.md"
+MFCC_HZ = 44_100
+"""Rate of the statistics, which are of the first second of a clip."""
 
 
 @dataclass(frozen=True)
@@ -95,21 +97,20 @@ def split_classes(classes: Sequence[str], n_training: int, split: int) -> tuple[
     return training, tuple(name for i, name in enumerate(classes) if i not in chosen)
 
 
-def list_cells(table: Table, recipes: Sequence[str], n_splits: int) -> list[Cell]:
+def list_cells(table: Table, contenders: Mapping[str, Contender], n_splits: int) -> list[Cell]:
     """All cells, the first split of every row before the second."""
     return [
-        Cell(recipe, picture, n, split)
+        Cell(name, picture, n, split)
         for split in range(n_splits)
-        for recipe in recipes
-        for picture in TRANSFORMS
+        for name, contender in contenders.items()
+        for picture in contender.shown
         for n in table.n_training
     ]
 
 
 def reproduce(
     name: str,
-    recordings: Sequence[Recording],
-    recipes: Mapping[str, PaperRecipe],
+    contenders: Mapping[str, Contender],
     folder: Path,
     *,
     n_splits: int,
@@ -123,9 +124,7 @@ def reproduce(
     Parameters
     ----------
     name : {"table3", "table4"}
-    recordings : sequence of Recording
-        Those of other classes than the table's are left out.
-    recipes : mapping of PaperRecipe by name
+    contenders : mapping of Contender by the recipe's name
     folder : Path
         Keeps a file for each cell that is done, and the checkpoint of the one that is not.
     n_rounds : int > 0
@@ -142,98 +141,82 @@ def reproduce(
         If a class of the table has too few recordings, or a file cannot be written.
     """
     table = TABLES[name]
-    rows = [r for r in recordings if r.label in table.classes]
-    absent = sorted(set(table.classes) - {r.label for r in rows})
-    if absent:
-        raise TrainingError(f"{name} needs {len(table.classes)} classes; without recordings: {', '.join(absent)}")
     left_out: dict[str, None] = {}
-    cells = list_cells(table, list(recipes), n_splits)
-    pictures: dict[tuple[str, str], Pictures] = {}
+    cells = list_cells(table, contenders, n_splits)
     for number, cell in enumerate(cells):
         path = folder / CELLS / f"{cell.name}.json"
-        recipe = recipes[cell.recipe].with_transform(TRANSFORMS[cell.picture])
-        if path.exists() and _fits(path, recipe, n_rounds):
+        contender = contenders[cell.recipe]
+        identity = json.loads(json.dumps({**contender.identity(cell.picture), "n_rounds": n_rounds}))
+        if path.exists() and _fits(path, identity):
             continue
         progress(number, len(cells), cell.name)
-        key = (cell.picture, recipe.front_end.fingerprint())
-        if key not in pictures:
-            pictures[key], lines = draw_pictures(rows, recipe.front_end, folder / "cache")
-            left_out.update(dict.fromkeys(lines))
-        result = _run_cell(
-            cell, table, recipe, pictures[key], folder, device, progress, number, len(cells), stop, n_rounds
-        )
-        if result is None:
+        checkpoint = folder / cell.name
+
+        def say(step: int, n_steps: int, loss: float, number: int = number, cell: Cell = cell) -> None:
+            progress(number, len(cells), f"{cell.name}: step {step} of {n_steps}, loss {loss:.3f}")
+
+        training, testing = split_classes(table.classes, cell.n_training, cell.split)
+        trained = contender.train(cell.picture, training, cell.split, checkpoint, say, stop)
+        if trained is None:
             break
+        recordings, pixels, lines = contender.recordings(cell.picture)
+        left_out.update(dict.fromkeys(lines))
+        result = {
+            **asdict(cell),
+            **identity,
+            "training": list(training),
+            "testing": list(testing),
+            "device": device,
+            "machine": torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine(),
+            "loss": trained.loss,
+            **_answer(cell, testing, recordings, pixels, trained, n_rounds),
+        }
         _write(path, json.dumps(result, indent=1) + "\n")
-        (folder / f"{cell.name}.pt").unlink(missing_ok=True)
+        checkpoint.with_suffix(".pt").unlink(missing_ok=True)
+        shutil.rmtree(checkpoint, ignore_errors=True)
     report = folder / REPORT
-    _write(report, "\n".join(_report(name, table, recipes, folder, list(left_out))) + "\n")
+    _write(report, "\n".join(_report(name, table, contenders, folder, list(left_out))) + "\n")
     return report
 
 
-def _run_cell(
+def rows_of(name: str, recordings: Sequence[Recording]) -> list[Recording]:
+    """Recordings of a table's classes; TrainingError if a class has none."""
+    classes = TABLES[name].classes
+    rows = [r for r in recordings if r.label in classes]
+    absent = sorted(set(classes) - {r.label for r in rows})
+    if absent:
+        raise TrainingError(f"{name} needs {len(classes)} classes; without recordings: {', '.join(absent)}")
+    return rows
+
+
+def _answer(
     cell: Cell,
-    table: Table,
-    recipe: PaperRecipe,
-    pictures: Pictures,
-    folder: Path,
-    device: str,
-    progress: Callable[[int, int, str], None],
-    number: int,
-    total: int,
-    stop: Callable[[], bool],
+    testing: Sequence[str],
+    recordings: Sequence[Recording],
+    pixels: NDArray[np.generic],
+    trained: Trained,
     n_rounds: int,
-) -> dict[str, Any] | None:
-    """One cell's figures; None where it was stopped."""
-    training, testing = split_classes(table.classes, cell.n_training, cell.split)
-    seeded = replace(recipe, seed=recipe.seed + cell.split)
-    trainer = PairTrainer(seeded, pictures, training, device, folder / f"{cell.name}.pt")
-    n_steps = recipe.pairs.n_steps
-    if not trainer.run(
-        lambda step, loss: progress(number, total, f"{cell.name}: step {step} of {n_steps}, loss {loss:.3f}"), stop
-    ):
-        return None
-    labels, takes = [r.label for r in pictures.recordings], [r.take for r in pictures.recordings]
+) -> dict[str, Any]:
+    """What network, pixels and MFCC statistics make of one cell's tasks."""
+    labels, takes = [r.label for r in recordings], [r.take for r in recordings]
     rng = np.random.default_rng((cell.split, cell.n_training))
     tasks = draw_tasks(rng, labels, takes, testing, n_rounds * N_TASKS)
     used = sorted({int(i) for i in tasks.ravel()})
-    pixels = pictures.entries.reshape(len(labels), -1)
-    rate_hz, window = recipe.front_end.rate_hz, recipe.front_end.window
     statistics = np.zeros((len(labels), 26), np.float32)
     for i in used:
-        statistics[i] = mfcc_statistics(fit_length(read_mono(pictures.recordings[i].path, rate_hz), window), rate_hz)
+        statistics[i] = mfcc_statistics(fit_length(read_mono(recordings[i].path, MFCC_HZ), MFCC_HZ), MFCC_HZ)
     spread = statistics[used]
     statistics = (statistics - spread.mean(0)) / (spread.std(0) + 1e-6)
     found = {
-        "network": run_rounds(tasks, lambda pairs: trainer.scores(used, pairs), n_rounds),
+        "network": run_rounds(tasks, lambda pairs: trained.scores(used, pairs), n_rounds),
         "pixels": run_rounds(tasks, distance_score(pixels), n_rounds),
         "mfcc": run_rounds(tasks, cosine_score(statistics), n_rounds),
     }
-    return {
-        **asdict(cell),
-        **_identity(recipe, n_rounds),
-        "training": list(training),
-        "testing": list(testing),
-        "device": device,
-        "machine": torch.cuda.get_device_name() if device.startswith("cuda") else platform.machine(),
-        "loss": trainer.loss,
-        **{key: asdict(value) for key, value in found.items()},
-    }
+    return {key: asdict(value) for key, value in found.items()}
 
 
-def _identity(recipe: PaperRecipe, n_rounds: int) -> dict[str, Any]:
-    """What a cell's figures hang on, beside the recordings."""
-    return {
-        "options": asdict(recipe.pairs),
-        "seed": recipe.seed,
-        "front_end": recipe.front_end.fingerprint(),
-        "n_rounds": n_rounds,
-    }
-
-
-def _fits(path: Path, recipe: PaperRecipe, n_rounds: int) -> bool:
+def _fits(path: Path, wanted: Mapping[str, Any]) -> bool:
     """Whether a cell's file is of this recipe; TrainingError if it is not, or damaged."""
-    wanted = _identity(recipe, n_rounds)
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         # Cells of before the others were noted have the options alone.
@@ -248,7 +231,7 @@ def _fits(path: Path, recipe: PaperRecipe, n_rounds: int) -> bool:
 
 
 def _report(
-    name: str, table: Table, recipes: Mapping[str, PaperRecipe], folder: Path, left_out: Sequence[str]
+    name: str, table: Table, contenders: Mapping[str, Contender], folder: Path, left_out: Sequence[str]
 ) -> Iterator[str]:
     done = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / CELLS).glob("*.json"))]
     yield f"# {name} of the paper, on our recordings"
@@ -259,8 +242,7 @@ def _report(
         "round; the paper's figures are `mean (max)`, of its one split. Pixels (nearest neighbour) and MFCC statistics "
         "(cosine) answer the same tasks; chance is 50."
     )
-    for recipe in recipes:
-        kind = recipes[recipe].pairs.kind
+    for recipe, contender in contenders.items():
         yield ""
         yield f"## {recipe}"
         yield ""
@@ -274,7 +256,7 @@ def _report(
             }
             shown = []
             for picture, found in cells.items():
-                best, mean = table.paper[kind, picture][row]
+                best, mean = table.paper[contender.kind, picture][row]
                 shown += [_over_splits(found, "network"), f"{mean} ({best})", _over_splits(found, "pixels")]
             every = [d for found in cells.values() for d in found]
             machines = ", ".join(sorted({f"{d['device']}: {d['machine']}" for d in every})) or "not run"

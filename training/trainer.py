@@ -197,6 +197,11 @@ class Trainer:
         return module
 
     @property
+    def loss(self) -> float:
+        """The running loss."""
+        return self._loss
+
+    @property
     def checkpoint(self) -> Path:
         """The file that :meth:`save` writes and :meth:`resume` reads."""
         return self.folder / "checkpoint.pt"

@@ -21,12 +21,16 @@ from mird.daemon.paths import shipped
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.image import picture
 from mird.kernels.scalogram import open_scalogram
-from mird.training import reproduce as reproducing
+from mird.training import contenders
+from mird.training.contenders import TRANSFORMS, OwnContender, PairContender
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording, read_manifest
+from mird.training.material import Material
 from mird.training.paper import PairTrainer, PaperRecipe, Pictures, draw_pictures, read_paper_recipe
 from mird.training.protocol import cosine_score, distance_score, draw_tasks, run_rounds
-from mird.training.reproduce import TABLES, Table, list_cells, reproduce, split_classes
+from mird.training.recipe import Recipe, read_recipe
+from mird.training.reproduce import TABLES, Table, reproduce, split_classes
+from mird.training.trainer import Trainer
 
 PROGRAM = Path(sys.executable).with_name("mird")
 
@@ -181,15 +185,12 @@ def test_splits_leave_no_class_out_and_share_none() -> None:
                 assert not set(training) & set(testing)
     assert len({split_classes(TABLES["table3"].classes, 12, split)[1] for split in range(20)}) > 12
     assert [len(table.classes) for table in TABLES.values()] == [14, 11]
-    assert len(list_cells(TABLES["table3"], ["paper-light"], 3)) == 30
 
 
 @pytest.fixture
 def small_table(monkeypatch: pytest.MonkeyPatch) -> Table:
     """A table of the orchestra's six instruments."""
-    paper = {
-        (kind, what): ((90, 70), (95, 80)) for kind in ("residual", "convolutional") for what in reproducing.TRANSFORMS
-    }
+    paper = {(kind, what): ((90, 70), (95, 80)) for kind in ("residual", "convolutional") for what in TRANSFORMS}
     table = Table(("bell", "flute", "horn", "oboe", "pluck", "reed"), (2, 4), paper)
     monkeypatch.setitem(TABLES, "table3", table)
     return table
@@ -210,7 +211,8 @@ def test_table_is_filled_cell_by_cell_and_gone_on_with(
                 begun.append(what)
 
         options: dict[str, Any] = {"n_splits": 2, "device": "cpu", "progress": progress, "stop": stop, "n_rounds": 9}
-        return reproduce("table3", rows, {"paper-tiny": recipe}, folder, **options)
+        contender = PairContender(recipe, rows, folder / "cache", "cpu")
+        return reproduce("table3", {"paper-tiny": contender}, folder, **options)
 
     report = run(3).read_text()
     assert begun == ["paper-tiny-scalogram-2-0", "paper-tiny-scalogram-4-0", "paper-tiny-spectrogram-2-0",
@@ -242,6 +244,46 @@ def test_table_is_filled_cell_by_cell_and_gone_on_with(
     (folder / "cells" / "paper-tiny-scalogram-2-0.json").write_text("{")
     with pytest.raises(TrainingError, match="damaged cell"):
         run(None)
+
+
+def test_our_recipe_learns_from_the_instruments_outside_the_table_and_never_from_its_test_classes(
+    monkeypatch: pytest.MonkeyPatch, trained: Any, orchestra: Path, tmp_path: Path
+) -> None:
+    """Four of the six instruments are the table; the encoder starts on the other two."""
+    table = Table(("bell", "flute", "oboe", "reed"), (2,), {("residual", what): ((90, 70),) for what in TRANSFORMS})
+    monkeypatch.setitem(TABLES, "table3", table)
+    recipe = read_recipe(trained.recipe)
+    recipe = replace(recipe, optimiser=replace(recipe.optimiser, n_steps=6))
+    monkeypatch.setattr(contenders, "CELL_STEPS", 5)
+    met: list[tuple[str, ...]] = []
+
+    class Watched(Trainer):
+        def __init__(self, recipe: Recipe, material: Material, *rest: Any) -> None:
+            met.append(tuple(sorted({row.label for row in material.recordings})))
+            super().__init__(recipe, material, *rest)
+
+    monkeypatch.setattr(contenders, "Trainer", Watched)
+    ours = OwnContender(recipe, [orchestra], [], table.classes, tmp_path, tmp_path / "cache", "cpu", "tiny")
+    options: dict[str, Any] = {"n_splits": 2, "device": "cpu", "n_rounds": 9}
+    stopped = reproduce("table3", {"tiny": ours}, tmp_path, progress=lambda *_: None, stop=lambda: True, **options)
+    assert "| 2 + 2 | 0/0 | not run" in stopped.read_text()
+    assert (tmp_path / "start-tiny-scalogram" / "checkpoint.pt").exists()
+    met.clear()
+    report = reproduce("table3", {"tiny": ours}, tmp_path, progress=lambda *_: None, **options).read_text()
+    assert "| 2 + 2 | 2/2 |" in report
+    others = ("_hiss", "horn", "pluck")
+    assert met.count(others) == 2
+    cells = [labels for labels in met if labels != others]
+    assert len(cells) == 4
+    for split in range(2):
+        training, testing = split_classes(table.classes, 2, split)
+        assert cells.count(tuple(sorted((*others, *training)))) == 2
+        cell = json.loads((tmp_path / "cells" / f"tiny-scalogram-2-{split}.json").read_text())
+        assert (cell["training"], cell["testing"]) == (list(training), list(testing))
+        assert 0.4 < cell["network"]["mean"] <= 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "cache", "cells", "report.md", "start-tiny-scalogram", "start-tiny-spectrogram",
+    ]  # fmt: skip
 
 
 @pytest.mark.system
