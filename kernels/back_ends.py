@@ -140,6 +140,7 @@ def open_on_device(
 
 
 def _open(back_end: BackEnd, path: Path, folder: Path, card: EncoderCard, precision: Precision) -> DeviceRecognizer:
+    from mird.kernels.best_cupy import CupyBest
     from mird.kernels.device_cuda import CudaDevice
     from mird.kernels.scalogram_cupy import CupyPictures
     from mird.kernels.similarity_cupy import CupyComparison
@@ -165,4 +166,5 @@ def _open(back_end: BackEnd, path: Path, folder: Path, card: EncoderCard, precis
     support = ResidentSupport(device, len(card.head.gamma))
     comparison = CupyComparison(card, device, support)
     pictures = CupyPictures(card.front_end, device, dtype)
-    return DeviceRecognizer(card, device, pictures, encoder, comparison, support, precision)
+    best = CupyBest(device, support)
+    return DeviceRecognizer(card, device, pictures, encoder, comparison, best, support, precision)

@@ -1,7 +1,7 @@
 """What a recognizer's stages run on: memory, copies, and work that is recorded once and launched at every hop.
 
-:class:`Device` is what a GPU (:mod:`mird.kernels.device_cuda`) and the host (:mod:`mird.kernels.device_numpy`) both
-do, so that all that decides about buckets, buffers and swaps is written once and runs anywhere.
+:class:`Device` is what a GPU (:mod:`mird.kernels.device_cuda`) and, in the tests, NumPy do, so that all that decides
+about buckets, buffers and swaps is written once and runs anywhere.
 """
 
 from __future__ import annotations

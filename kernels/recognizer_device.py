@@ -2,11 +2,10 @@
 
 ::
 
-    windows -> copy -> scalogram and picture -> encoder -> comparison with the support set -> copy back
+    windows -> copy -> scalogram and picture -> encoder -> comparison with the support set -> best classes -> copy back
 
 A hop is one launch and one wait. All arrays are made when it is opened; the support set stays on the device and is
-swapped between two hops. Every class's logit comes back, and not the best few alone: the daemon smooths them all, and
-those of 64 channels and 40 classes are 10 kB.
+swapped between two hops. What comes back are the embeddings and the best few classes (:mod:`mird.kernels.best`).
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mird.kernels.best import spread
 from mird.kernels.device import Capture, Device, Launch, Stage
 from mird.kernels.encoder import EncoderCard
 from mird.kernels.errors import EngineError, ParameterError
@@ -40,7 +40,7 @@ class Lane:
     windows : NDArray[float32], shape (n, window)
         The host's side of the input.
     embeddings : NDArray[float32], shape (n, n_dims)
-    odds : NDArray[float32], shape (n, capacity)
+    pairs : NDArray[float32], shape (n, n_best, 2)
         The host's side of the output.
     launch : callable
     kept : tuple
@@ -49,7 +49,7 @@ class Lane:
 
     windows: NDArray[np.float32]
     embeddings: NDArray[np.float32]
-    odds: NDArray[np.float32]
+    pairs: NDArray[np.float32]
     launch: Launch
     kept: tuple[Any, ...]
 
@@ -61,9 +61,9 @@ class DeviceRecognizer:
     ----------
     card : EncoderCard
     device : Device
-    pictures, encoder, comparison : Stage
+    pictures, encoder, comparison, best : Stage
     support : ResidentSupport
-        That ``comparison`` reads.
+        That ``comparison`` and ``best`` read.
     precision : str
         Of the encoder, for the name.
     buckets : sequence of int
@@ -87,6 +87,7 @@ class DeviceRecognizer:
         pictures: Stage,
         encoder: Stage,
         comparison: Stage,
+        best: Stage,
         support: ResidentSupport,
         precision: str = "float16",
         buckets: Sequence[int] = BUCKETS,
@@ -94,7 +95,7 @@ class DeviceRecognizer:
         self.card = card
         self.name = f"{pictures.name}+{encoder.name} ({precision})"
         self._device, self._support, self._buckets = device, support, tuple(buckets)
-        self._stages = pictures, encoder, comparison
+        self._stages = pictures, encoder, comparison, best
         self._lanes: dict[int, Lane] = {}
         self.seconds = {"scalogram": 0.0, "encoder": 0.0, "similarity": 0.0}
         self._guarded(self._make_lanes)
@@ -104,13 +105,16 @@ class DeviceRecognizer:
         return self._run(windows)[0]
 
     def score(self, windows: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
-        """P(same) of every window and class of the support set, shape (n, n_classes), range (0, 1)."""
+        """P(same) of every window and class of the support set, shape (n, n_classes), range [0, 1].
+
+        Zero for all but the best: see :mod:`mird.kernels.best`.
+        """
         return self.recognise(windows, support)[1]
 
     def recognise(
         self, windows: NDArray[np.float32], support: Prototypes
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Embeddings of windows, shape (n, n_dims), and their scores, shape (n, n_classes).
+        """Embeddings of windows, shape (n, n_dims), and their scores as of :meth:`score`, shape (n, n_classes).
 
         Raises
         ------
@@ -126,11 +130,11 @@ class DeviceRecognizer:
         if self._guarded(lambda: self._support.hold(support)):
             self._lanes.clear()
             self._guarded(self._make_lanes)
-        embeddings, all_odds = self._run(windows)
-        odds = all_odds[:, : len(support.names)]
-        if not np.isfinite(odds).all():
-            raise EngineError(f"{self._device.name} gave what is no number")
-        scores = probabilities(odds)
+        embeddings, pairs = self._run(windows)
+        try:
+            scores = spread(pairs, len(support.names))
+        except EngineError as error:
+            raise EngineError(f"{self._device.name} {error}") from None
         self.seconds["encoder"] = time.perf_counter() - began_s
         return embeddings, scores
 
@@ -139,10 +143,10 @@ class DeviceRecognizer:
         return probabilities(class_logits(embeddings, support.vectors, self.card.head, self.card.background))
 
     def _run(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Embeddings, shape (n, n_dims), and logits, shape (n, capacity)."""
+        """Embeddings, shape (n, n_dims), and pairs of the best classes, shape (n, n_best, 2)."""
         checked = check_windows(windows, self.card.front_end.window)
         embeddings = np.empty((len(windows), len(self.card.head.gamma)), np.float32)
-        odds = np.empty((len(windows), self._support.capacity), np.float32)
+        pairs = np.empty((len(windows), *self._lanes[self._buckets[0]].pairs.shape[1:]), np.float32)
         for first in range(0, len(windows), self._buckets[-1]):
             part = slice(first, min(first + self._buckets[-1], len(windows)))
             n = part.stop - part.start
@@ -150,10 +154,10 @@ class DeviceRecognizer:
             lane.windows[:n] = checked[part]
             self._guarded(lane.launch)
             self._guarded(lambda: self._device.wait(TIMEOUT_S))
-            embeddings[part], odds[part] = lane.embeddings[:n], lane.odds[:n]
+            embeddings[part], pairs[part] = lane.embeddings[:n], lane.pairs[:n]
         if not np.isfinite(embeddings).all():
             raise EngineError(f"{self._device.name} gave what is no number")
-        return embeddings, odds
+        return embeddings, pairs
 
     def _make_lanes(self) -> None:
         for n in self._buckets:
@@ -171,15 +175,16 @@ class DeviceRecognizer:
             arrays.append(made)
             steps.append(enqueue)
             capture = capture or stage.capture
+        _, _, embedded, _, best = arrays
         embeddings = device.pinned((n, len(self.card.head.gamma)), np.float32)
-        odds = device.pinned((n, self._support.capacity), np.float32)
-        steps += [lambda: device.download(arrays[-2], embeddings), lambda: device.download(arrays[-1], odds)]
+        pairs = device.pinned(best.shape, np.float32)
+        steps += [lambda: device.download(embedded, embeddings), lambda: device.download(best, pairs)]
 
         def enqueue_all() -> None:
             for step in steps:
                 step()
 
-        return Lane(host, embeddings, odds, device.record(enqueue_all, capture), (arrays, steps))
+        return Lane(host, embeddings, pairs, device.record(enqueue_all, capture), (arrays, steps))
 
     def _guarded(self, work: Any) -> Any:
         """Do what the device may fail at; its libraries' errors have no common root."""

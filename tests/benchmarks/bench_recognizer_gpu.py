@@ -131,7 +131,7 @@ def stages(recognizer: DeviceRecognizer) -> dict[str, dict[str, float]]:
         _, steps = lane.kept
         result[str(n)] = {}
         for name, step, stage in zip(
-            ("copy", "scalogram", "encoder", "similarity"), steps, (None, *recognizer._stages), strict=False
+            ("copy", "scalogram", "encoder", "similarity", "best"), steps, (None, *recognizer._stages), strict=False
         ):
             launch = device.record(step, stage.capture if stage is not None else None)
             begun, ended, taken = cupy.cuda.Event(), cupy.cuda.Event(), []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mird.kernels.best_cupy import CupyBest
 from mird.kernels.device_cuda import CudaDevice
 from mird.kernels.encoder import EncoderCard
 from mird.kernels.frontend import FrontEnd
@@ -37,11 +38,13 @@ def main() -> None:
         queries = device.empty(host.shape, np.float32)
         comparison = CupyComparison(EncoderCard("", FrontEnd(), "", head, 0.5, background), device, support)
         odds, enqueue = comparison.bind(2, queries)
+        pairs, enqueue_best = CupyBest(device, support, 32).bind(2, odds)
         with device.stream:
             device.upload(host, queries)
             enqueue()
+            enqueue_best()
         device.wait(60)
-        print(n_dims, odds.get()[:, :n_classes].mean())
+        print(n_dims, odds.get()[:, :n_classes].mean(), pairs.get()[:, 0])
 
 
 if __name__ == "__main__":

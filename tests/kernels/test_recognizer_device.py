@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import DTypeLike, NDArray
 
+from mird.kernels.best import N_BEST, best_pairs
 from mird.kernels.device import Capture, Launch
 from mird.kernels.encoder import Encoder, EncoderCard, open_encoder
 from mird.kernels.errors import EngineError, ParameterError
@@ -95,11 +96,14 @@ def encoder(encoder_file: Path) -> Encoder:
     return open_encoder(encoder_file)
 
 
-def open_on(device: HostDevice, encoder: Encoder) -> DeviceRecognizer:
+def open_on(device: HostDevice, encoder: Encoder, n_best: int = N_BEST) -> DeviceRecognizer:
     """The recognizer's own code over SciPy, ONNX Runtime and NumPy, pictures in float16 between them."""
     card = encoder.card
     scalogram = open_scalogram(card.front_end, "scipy")
     support = ResidentSupport(device, len(card.head.gamma))
+
+    def best(odds: Samples, pairs: Samples) -> None:
+        pairs[...] = best_pairs(odds[:, : int(support.n_classes[0])], n_best)
 
     def compare(embeddings: Samples, odds: Samples) -> None:
         n = int(support.n_classes[0])
@@ -122,6 +126,7 @@ def open_on(device: HostDevice, encoder: Encoder) -> DeviceRecognizer:
             lambda: (16,),
         ),
         HostStage("numpy", device, compare, lambda: (support.capacity,)),
+        HostStage("numpy", device, best, lambda: (n_best, 2)),
         support,
         buckets=BUCKETS,
     )
@@ -190,7 +195,9 @@ def test_support_sets_are_swapped_between_hops(
     rng = np.random.default_rng(3)
     for seed in range(20):  # enrolments and forgets
         support = classes(int(rng.integers(0, LEAST_CAPACITY)), seed)
-        np.testing.assert_allclose(recognizer.score(windows, support), cpu.score(windows, support), atol=2e-3)
+        found, wanted = recognizer.score(windows, support), cpu.score(windows, support)
+        np.testing.assert_allclose(found[found > 0], wanted[found > 0], atol=2e-3)
+        assert ((found > 0).sum(axis=1) == min(len(support.names), N_BEST)).all()
     assert device.n_allocated == n_allocated
 
 
@@ -203,7 +210,12 @@ def test_a_support_set_that_outgrows_its_room_gets_more(
         support = classes(n)
         scores = recognizer.score(windows, support)
         assert scores.shape == (4, n)
-        np.testing.assert_allclose(scores, cpu.score(windows, support), atol=2e-3)
+        wanted = cpu.score(windows, support)
+        kept = scores > 0
+        assert (kept.sum(axis=1) == min(n, N_BEST)).all()
+        np.testing.assert_allclose(scores[kept], wanted[kept], atol=2e-3)
+        for row in range(4):  # what is left out is no better
+            assert wanted[row][~kept[row]].max(initial=0.0) <= wanted[row][kept[row]].min() + 2e-3
         assert recognizer._support.capacity == capacity
     assert device.n_allocated > n_allocated
 
@@ -336,12 +348,15 @@ def test_a_stage_may_record_in_the_devices_place(device: HostDevice, encoder: En
         recorded.append(enqueue)
         return enqueue
 
-    def stage(width: int) -> HostStage:
-        return HostStage("ones", device, lambda _, made: made.fill(1), lambda: (width,))
+    def stage(*shape: int) -> HostStage:
+        return HostStage("ones", device, lambda _, made: made.fill(1), lambda: shape)
 
-    last = stage(256)
+    last = stage(32, 2)  # 32 times class 1, whose logit is 1
     last.capture = capture  # type: ignore[assignment]
     support = ResidentSupport(device, 16)
-    made = DeviceRecognizer(encoder.card, device, stage(4), stage(16), last, support, buckets=(1, 2))
+    made = DeviceRecognizer(
+        encoder.card, device, stage(4), stage(16), stage(support.capacity), last, support, buckets=(1, 2)
+    )
     assert len(recorded) == 2
-    np.testing.assert_allclose(made.score(sounds(encoder.card, 2), classes(3)), 1 / (1 + np.exp(-1.0)), rtol=1e-6)
+    scores = made.score(sounds(encoder.card, 2), classes(3))
+    np.testing.assert_allclose(scores, [[0, 1 / (1 + np.exp(-1.0)), 0]] * 2, rtol=1e-6)

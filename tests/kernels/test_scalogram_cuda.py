@@ -30,6 +30,7 @@ ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 KERNELS = {
     "scalogram.cu": ("order", "rotate", "bands", "means", "extremes", "paint", "paint_half"),
     "similarity.cu": ("compare",),
+    "best.cu": ("best",),
 }
 
 
