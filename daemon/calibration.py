@@ -101,13 +101,33 @@ class Calibration:
         self.path = path
         self._sources: Mapping[str, Gates] = MappingProxyType({})
         try:
-            self._sources = _read(path)
+            self._sources = self.read()
+        except SupportError as error:
+            _log.warning("%s; silence_dbfs holds for every channel", error)
+
+    def read(self) -> Mapping[str, Gates]:
+        """The gates of the file, by source, for :meth:`swap`; none where there is none.
+
+        Raises
+        ------
+        SupportError
+            It cannot be used. What is in force is as it was.
+        """
+        try:
+            return _read(self.path)
         except FileNotFoundError:
-            pass
+            return MappingProxyType({})
         except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-            _log.warning(
-                "calibration %s cannot be used (%s): silence_dbfs holds for every channel; calibrate again", path, error
-            )
+            raise SupportError(
+                f"calibration {self.path} cannot be used ({error}): mend or remove it, or calibrate again"
+            ) from error
+
+    def swap(self, sources: Mapping[str, Gates]) -> bool:
+        """Put the gates of :meth:`read` in force; whether they are others."""
+        changed = sources != self._sources
+        if changed:  # whoever uses them asks by identity
+            self._sources = sources
+        return changed
 
     def gates(self, source: str) -> Gates:
         """Of a source's channels that were calibrated."""

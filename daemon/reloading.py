@@ -49,6 +49,8 @@ def report(told: Mapping[str, Any]) -> str:
         parts.append(f"in force now: {', '.join(told['changed'])}")
     if told["support_changed"]:
         parts.append("the support set was read anew")
+    if told["calibration_changed"]:
+        parts.append("the calibrated gates were read anew")
     if told["restart_needed"]:
         parts.append(f"needs a restart: {', '.join(told['restart_needed'])}")
     return "; ".join(parts) or "nothing has changed"

@@ -153,13 +153,14 @@ class Daemon:
             raise processing.failure
 
     def reload(self) -> dict[str, Any]:
-        """Read the settings and the support set anew, and go on with what can be changed while running.
+        """Read the settings, the support set and the calibrated gates anew, and go on with what can be changed so.
 
         Returns
         -------
         dict
             ``changed``: names of the settings that differ and are in force now; ``restart_needed``: names of those that
-            differ and wait for a restart; ``support_changed``: whether there is another support set.
+            differ and wait for a restart; ``support_changed``, ``calibration_changed``: whether there is another
+            support set, and whether gates are others.
 
         Raises
         ------
@@ -167,14 +168,18 @@ class Daemon:
             Something is wrong with them; everything is as it was.
         """
         loaded = self._load()
-        support_changed = self._store.refresh(always=True)
+        gates = self._calibration.read()
+        told = {
+            "support_changed": self._store.refresh(always=True),
+            "calibration_changed": self._calibration.swap(gates),
+        }
         self._settings, changed, restart_needed = swapped(self._settings, loaded)
         self._processing.settings = self._settings
         self._store.unknown_threshold = self._settings.unknown_threshold
         self._store.class_thresholds = self._settings.class_thresholds
         if "log_level" in changed:
             logging.getLogger().setLevel(self._settings.log_level.upper())
-        return {"changed": changed, "restart_needed": restart_needed, "support_changed": support_changed}
+        return {"changed": changed, "restart_needed": restart_needed, **told}
 
     def _reload_request(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         with self._notifier.reloading():

@@ -59,6 +59,24 @@ def test_gates_are_kept_by_source_and_channel(tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["calibration.json"]
 
 
+def test_gates_that_somebody_else_wrote_are_put_in_force_whole_or_not_at_all(tmp_path: Path) -> None:
+    calibration, other = (Calibration(tmp_path / "calibration.json") for _ in range(2))
+    calibration.keep("desk", {1: -50.0})
+    before = calibration.gates("desk")
+    assert not calibration.swap(calibration.read())
+    assert calibration.gates("desk") is before, "the same gates are no news"
+    other.keep("desk", {1: -42.0})
+    assert calibration.swap(calibration.read())
+    assert calibration.gates("desk") == {1: -42.0}
+    calibration.path.write_text("{")
+    with pytest.raises(SupportError, match=r"calibration\.json cannot be used .*: mend or remove it"):
+        calibration.read()
+    assert calibration.gates("desk") == {1: -42.0}
+    calibration.path.unlink()
+    assert calibration.swap(calibration.read())
+    assert calibration.gates("desk") == {}
+
+
 def test_before_the_first_hop_there_is_nothing_to_calibrate_with(store: SupportStore, tmp_path: Path) -> None:
     heard = Heard("s1", "desk", (1,), 1000, 3.0)
     heard.push(np.zeros((2000, 1), np.float32))
@@ -97,7 +115,7 @@ def test_a_damaged_file_is_told_and_kept(tmp_path: Path, caplog: pytest.LogCaptu
     path.write_text(content)
     with caplog.at_level(logging.WARNING):
         assert Calibration(path).gates("desk") == {}
-    assert "silence_dbfs holds for every channel; calibrate again" in caplog.text
+    assert "mend or remove it, or calibrate again; silence_dbfs holds for every channel" in caplog.text
     assert path.read_text() == content
 
 

@@ -22,8 +22,15 @@ def test_what_can_be_changed_is_and_what_cannot_is_named() -> None:
 
 
 def test_a_report_is_one_line() -> None:
-    nothing = {"changed": [], "restart_needed": [], "support_changed": False}
+    nothing = {"changed": [], "restart_needed": [], "support_changed": False, "calibration_changed": False}
     assert report(nothing) == "nothing has changed"
-    assert report({"changed": ["top_k", "hold_ms"], "restart_needed": ["source"], "support_changed": True}) == (
-        "in force now: top_k, hold_ms; the support set was read anew; needs a restart: source"
+    all_of_it = {
+        "changed": ["top_k", "hold_ms"],
+        "restart_needed": ["source"],
+        "support_changed": True,
+        "calibration_changed": True,
+    }
+    assert report(all_of_it) == (
+        "in force now: top_k, hold_ms; the support set was read anew; the calibrated gates were read anew; "
+        "needs a restart: source"
     )

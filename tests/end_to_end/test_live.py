@@ -208,6 +208,7 @@ def test_settings_are_read_anew(user: "User", heard: Path) -> None:
             "changed": ["silence_dbfs", "class_thresholds"],
             "restart_needed": ["hop_ms"],
             "support_changed": False,
+            "calibration_changed": False,
         }, "and hold_ms stands on the command line, which is stronger"
         until(lambda: daemon.levels()["channels"][1]["label"] != "silence")
         (piano,) = (known for known in daemon.classes()["classes"] if known["name"] == "piano")
@@ -224,6 +225,12 @@ def test_settings_are_read_anew(user: "User", heard: Path) -> None:
         process.send_signal(signal.SIGHUP)
         until(lambda: {row["silence_dbfs"] for row in daemon.levels()["channels"]} == {-60.0})
         until(lambda: "in force now: silence_dbfs" in (user.folder / "log").read_text())
+
+        gates = Path(daemon.status()["support"]).with_name("calibration.json")
+        gates.parent.mkdir(parents=True, exist_ok=True)
+        gates.write_text(json.dumps({"version": 1, "silence_dbfs": {daemon.levels()["source"]: {"2": -40}}}))
+        assert user.run("reload").stdout == "the calibrated gates were read anew\n"
+        assert [row["silence_dbfs"] for row in daemon.levels()["channels"]] == [-60.0, -40.0]
 
 
 def test_thresholds_and_gates_outlive_a_restart_and_status_and_stop(user: "User", heard: Path) -> None:
