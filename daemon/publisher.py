@@ -21,6 +21,8 @@ from mird.daemon.messages import SCHEMA, Event, MessageError, Published, State, 
 
 MAX_RUNNING_EVENTS = 1024
 MAX_SUBSCRIPTIONS = 4096
+"""Prefixes that are known here, for :meth:`Publisher.has_subscriber`. ZeroMQ itself has no bound, nor a way to refuse
+one: a socket with XPUB_MANUAL keeps what it was asked for, too."""
 MAX_PREFIX_BYTES = 512
 MAX_PER_SERVICE = 1000
 
@@ -71,6 +73,7 @@ class Publisher:
         self._states: dict[bytes, dict[str, Any]] = {}
         self._running: dict[tuple[bytes, str], dict[str, Any]] = {}
         self._prefixes: set[bytes] = set()
+        self._n_unknown = 0  # subscriptions beyond MAX_SUBSCRIPTIONS
         self._peers: set[int] = set()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
@@ -141,8 +144,7 @@ class Publisher:
                 self._prefixes.discard(prefix)
             elif request[:1] == b"\x01":
                 joined.append(prefix)
-                if len(self._prefixes) < MAX_SUBSCRIPTIONS:
-                    self._prefixes.add(prefix)
+                self._take_in(prefix)
         if not joined:
             return
         running = ((topic, values) for (topic, _), values in self._running.items())
@@ -196,6 +198,20 @@ class Publisher:
                 self._running[topic, message.event_id] = values
                 if len(self._running) > MAX_RUNNING_EVENTS:
                     del self._running[next(iter(self._running))]
+
+    def _take_in(self, prefix: bytes) -> None:
+        if prefix in self._prefixes or len(self._prefixes) < MAX_SUBSCRIPTIONS:
+            self._prefixes.add(prefix)
+            return
+        self._n_unknown += 1
+        if self._n_unknown % MAX_SUBSCRIPTIONS == 1:
+            _log.error(
+                "%s: subscribers hold more than %d subscriptions (%d beyond), which fill the memory: see who connects "
+                "there (ss -p); an ipc:// address is for its file's group alone (setting publish)",
+                self.endpoint,
+                MAX_SUBSCRIPTIONS,
+                self._n_unknown,
+            )
 
     def _send(self, topic: bytes, payload: bytes) -> None:
         self._socket.send_multipart((topic, payload), zmq.DONTWAIT)

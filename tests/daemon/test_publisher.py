@@ -12,7 +12,7 @@ import zmq
 
 from mird.daemon.errors import EndpointError
 from mird.daemon.messages import Event, Level, Message, State, decode
-from mird.daemon.publisher import Publisher
+from mird.daemon.publisher import MAX_SUBSCRIPTIONS, Publisher
 
 LEVEL = Level(source="desk", channel=1, stream_id="s1", sample_end=4410, rms_dbfs=-20.0, peak_dbfs=-6.0)
 STATE = State(
@@ -199,6 +199,24 @@ def test_what_subscribers_send_is_no_harm(publisher: Publisher) -> None:
         until(publisher, lambda: publisher.has_subscriber(STATE.topic()))
         publisher.publish(LEVEL)
         assert decode(socket.recv_multipart()[1]).kind == "level"
+
+
+def test_more_subscriptions_than_anybody_needs_are_told_of_once(
+    publisher: Publisher, join: Join, caplog: pytest.LogCaptureFixture
+) -> None:
+    socket = join(high_water_mark=0)
+    for number in range(MAX_SUBSCRIPTIONS + 50):
+        socket.subscribe(f"nonsense/{number}".encode())
+    deadline_s = time.monotonic() + 10.0
+    while not caplog.records and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+        publisher.service()
+    publisher.publish(LEVEL)
+    assert socket.poll(5000), "who subscribed gets on"
+    publisher.service()
+    (told,) = caplog.messages
+    assert "subscribers hold more than 4096 subscriptions" in told
+    assert publisher.endpoint in told
 
 
 def test_nan_is_dropped_counted_and_logged(publisher: Publisher, join: Join, caplog: pytest.LogCaptureFixture) -> None:
