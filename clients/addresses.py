@@ -1,6 +1,6 @@
 """Host and port as people write them."""
 
-from mird.clients.errors import OutletError
+from mird.clients.errors import UsageError
 
 
 def host_and_port(text: str, default_host: str, default_port: int) -> tuple[str, int]:
@@ -8,7 +8,7 @@ def host_and_port(text: str, default_host: str, default_port: int) -> tuple[str,
 
     Raises
     ------
-    OutletError
+    UsageError
         It is none of these.
     """
     host, colon, port = text.rpartition(":")
@@ -17,8 +17,8 @@ def host_and_port(text: str, default_host: str, default_port: int) -> tuple[str,
     elif text.endswith("]"):
         host, port = text, str(default_port)
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        raise OutletError(f"{text!r}: must be HOST:PORT, with a port from 1 to 65535")
+        raise UsageError(f"{text!r}: must be HOST:PORT, with a port from 1 to 65535")
     host = host.removeprefix("[").removesuffix("]") or default_host
     if any(each.isspace() or each in "/@" for each in host):
-        raise OutletError(f"{text!r}: {host!r} is no name or number of a host")
+        raise UsageError(f"{text!r}: {host!r} is no name or number of a host")
     return host, int(port)

@@ -6,6 +6,7 @@
     ├── DaemonUnreachable         8   nobody answers at the control socket
     │   └── DaemonSilent          8   there is somebody, who does not answer or does not let us in
     ├── RequestRefused            *   the daemon answered that it could not; * the exit status that it gave
+    ├── UsageError                2   an argument of a command that cannot be
     ├── ListenError               7   an address to listen at cannot be used
     └── OutletError               13  what a bridge leads to cannot be used: a library, a port, a target, a folder
 """
@@ -37,6 +38,12 @@ class RequestRefused(ClientError):  # noqa: N818
     def __init__(self, message: str, exit_status: int = 8) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+class UsageError(ClientError):
+    """An argument of a command cannot be, alone or with the others."""
+
+    exit_status = 2
 
 
 class ListenError(ClientError):

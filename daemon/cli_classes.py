@@ -7,6 +7,8 @@ from typing import Any
 
 from mird.daemon.cli_settings import add_setting_arguments, settings_of
 
+TAKEN_BACK = "`mird classes undo` takes it back"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -40,13 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the choice (default 0)")
     for each in (parser, listing, rename, forget, threshold, undo):
         default = False if each is parser else argparse.SUPPRESS
-        each.add_argument("--json", action="store_true", default=default, help="one JSON object a class and line")
+        each.add_argument(
+            "--json", action="store_true", default=default, help="one JSON object a class and line, also after a change"
+        )
         add_setting_arguments(each, "engine", "support", "control")
     add_setting_arguments(build, "engine")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask the running daemon, or edit the file where none runs; then print the classes."""
+    """Ask the running daemon, or edit the file where none runs; then print the classes, or what was done."""
     from mird.daemon.cli_target import open_target
 
     if args.verb == "build":
@@ -54,15 +58,24 @@ def run(args: argparse.Namespace) -> int:
     with open_target(settings_of(args).settings) as classes:
         if args.verb == "rename":
             listing = classes.request("rename", old=args.old, new=args.new)
+            done = f"{args.old!r} is {args.new!r} now; {TAKEN_BACK}"
         elif args.verb == "forget":
             listing = classes.request("forget", name=args.name)
+            done = f"{args.name!r} is forgotten; {TAKEN_BACK}"
         elif args.verb == "threshold":
             listing = classes.request("threshold", name=args.name, value=args.value)
+            needs = "the score that the settings say" if args.value is None else f"a score of {args.value:g}"
+            done = f"{args.name!r} needs {needs}; {TAKEN_BACK}"
         elif args.verb == "undo":
             listing = classes.request("undo")
+            done = f"the last change is taken back; changes before it that can be: {listing['n_undoable']}"
         else:
             listing = classes.request("classes")
-    _print(listing, as_json=args.json)
+            done = ""
+    if done and not args.json:
+        print(done)
+    else:
+        _print(listing, as_json=args.json)
     return 0
 
 

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from mird.clients.addresses import host_and_port
-    from mird.clients.errors import OutletError
+    from mird.clients.errors import OutletError, UsageError
 
     try:
         from mird.clients.mqtt import MqttOutlet
@@ -52,9 +52,9 @@ def run(args: argparse.Namespace) -> int:
     from mird.clients.mqtt_topics import Topics
 
     if not args.tls and (args.ca or args.cert or args.key):
-        raise OutletError("--ca, --cert and --key are for --tls, which is not there")
+        raise UsageError("--ca, --cert and --key are for --tls, which is not there")
     if any(each in "+#\0" for each in args.prefix + args.discovery) or not args.prefix.strip("/"):
-        raise OutletError(f"--prefix {args.prefix!r}, --discovery {args.discovery!r}: must be topics without + and #")
+        raise UsageError(f"--prefix {args.prefix!r}, --discovery {args.discovery!r}: must be topics without + and #")
     password = ""
     if args.password_file:
         try:

@@ -34,12 +34,12 @@ def run(args: argparse.Namespace) -> int:
     from mird.daemon.errors import SourceError
     from mird.daemon.messages import Event, Frame, to_map
     from mird.daemon.source import shown
-    from mird.daemon.tagging import tag
+    from mird.daemon.tagging import Tagger
     from mird.kernels.recognizer import Recognizer
 
     settings = settings_of(args).settings
     encoder = open_engine(settings)
-    recognizer, snapshot = Recognizer(encoder), open_store(settings, encoder).snapshot
+    tagger = Tagger(Recognizer(encoder), open_store(settings, encoder).snapshot, settings)
     wanted = Frame if args.frames else Event
     table = csv.writer(sys.stdout, lineterminator="\n")
     if args.csv:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         n_told = 0
         try:
             spec = source_spec(settings.model_copy(update={"source": f"file:{file}"}))
-            for message in tag(spec, recognizer, snapshot, settings):
+            for message in tagger.tag(spec):
                 if not isinstance(message, wanted):
                     continue
                 n_told += 1

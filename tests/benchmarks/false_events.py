@@ -37,7 +37,7 @@ from mird.daemon.assembly import open_engine, open_store
 from mird.daemon.capture import SourceSpec
 from mird.daemon.messages import Event, Frame
 from mird.daemon.settings import Settings
-from mird.daemon.tagging import tag
+from mird.daemon.tagging import Tagger
 from mird.kernels.recognizer import Recognizer
 
 RATE_HZ = 44_100
@@ -199,7 +199,7 @@ def kinds(minutes: float, folder: Path | None, prompts: Path | None) -> dict[tup
     return found
 
 
-def measure(passages: Iterator[Samples], recognizer: Recognizer, snapshot: Any, settings: Settings) -> dict[str, Any]:
+def measure(passages: Iterator[Samples], tagger: Tagger) -> dict[str, Any]:
     """Tag the passages as one recording; the events in it."""
     with tempfile.TemporaryDirectory(prefix="mird-") as place:
         path = Path(place) / "sound.wav"
@@ -210,7 +210,7 @@ def measure(passages: Iterator[Samples], recognizer: Recognizer, snapshot: Any, 
         labels: Counter[str] = Counter()
         scores: list[float] = []
         frames: Counter[str] = Counter()
-        for message in tag(SourceSpec("file", str(path)), recognizer, snapshot, settings):
+        for message in tagger.tag(SourceSpec("file", str(path))):
             if isinstance(message, Event) and message.event == "end":
                 labels[message.label] += 1
                 scores.append(round(message.peak_score, 3))
@@ -256,7 +256,8 @@ def main() -> None:
     args = parser.parse_args()
     settings = Settings(hop_ms=args.hop_ms, engine=args.engine)
     encoder = open_engine(settings)
-    recognizer, snapshot = Recognizer(encoder), open_store(settings, encoder).snapshot
+    snapshot = open_store(settings, encoder).snapshot
+    tagger = Tagger(Recognizer(encoder), snapshot, settings)
     folder = os.environ.get("MIRD_RECORDINGS")
     card = encoder.card
     result: dict[str, Any] = {
@@ -270,7 +271,7 @@ def main() -> None:
         if args.only and not any(word in f"{group} {kind}" for word in args.only):
             continue
         first = next(passages)
-        row = {"group": group, "kind": kind, **measure(chain([first], passages), recognizer, snapshot, settings)}
+        row = {"group": group, "kind": kind, **measure(chain([first], passages), tagger)}
         result["kinds"].append(row)
         show({"kinds": [row]})
     show(result)

@@ -253,17 +253,21 @@ def test_names_that_topics_do_not_allow(script: "type[Script]") -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "message"),
+    ("argv", "status", "message"),
     [
-        (["--broker", "b:x"], "'b:x': must be HOST:PORT"),
-        (["--prefix", "a/#"], "must be topics without + and #"),
-        (["--prefix", "/"], "must be topics without + and #"),
-        (["--password-file", "/nowhere"], "--password-file /nowhere: No such file or directory; name a readable file"),
-        (["--ca", "x"], "--ca, --cert and --key are for --tls"),
+        (["--broker", "b:x"], 2, "'b:x': must be HOST:PORT"),
+        (["--prefix", "a/#"], 2, "must be topics without + and #"),
+        (["--prefix", "/"], 2, "must be topics without + and #"),
+        (
+            ["--password-file", "/nowhere"],
+            13,
+            "--password-file /nowhere: No such file or directory; name a readable file",
+        ),
+        (["--ca", "x"], 2, "--ca, --cert and --key are for --tls"),
     ],
 )
-def test_bad_arguments(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["mqtt", *argv]) == 13
+def test_bad_arguments(argv: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mqtt", *argv]) == status
     assert message in capsys.readouterr().err
 
 

@@ -16,7 +16,7 @@ import pytest
 from pythonosc.osc_packet import OscPacket
 
 from mird.clients.addresses import host_and_port
-from mird.clients.errors import ListenError, OutletError
+from mird.clients.errors import ListenError, UsageError
 from mird.clients.osc import OscOutlet
 from mird.clients.osc_control import TAKEN_PORTS, OscControl
 from mird.clients.osc_messages import osc_messages
@@ -363,14 +363,14 @@ def test_hosts_and_ports(text: str, expected: tuple[str, int]) -> None:
 
 @pytest.mark.parametrize("text", ["desk:", "desk:0", "desk:65536", "desk:x", "udp://desk:9", "a b:9", "desk:²"])
 def test_what_is_no_host_and_port(text: str) -> None:
-    with pytest.raises(OutletError, match=re.escape(repr(text))):
+    with pytest.raises(UsageError, match=re.escape(repr(text))):
         host_and_port(text, "h", 1)
 
 
 @pytest.mark.parametrize(
     ("argv", "status", "message"),
     [
-        (["--to", "desk:x"], 13, "'desk:x': must be HOST:PORT"),
+        (["--to", "desk:x"], 2, "'desk:x': must be HOST:PORT"),
         (["--listen", "53000"], 7, "port 53000 is where QLab listens; choose another"),
         (["--time-tag", "later"], 2, "invalid choice: 'later'"),
         (["--publish", "tcp://nonsense"], 8, "'tcp://nonsense' is no address such as"),

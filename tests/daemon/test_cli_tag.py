@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,30 @@ def test_a_file_without_a_header_does_not_stop_the_others(good: Path, capsys: py
     assert captured.err.count("\n") == 1
     assert captured.err.startswith(f"mird: error: {raw} has no header")
     assert {json.loads(line)["file"] for line in captured.out.splitlines()} == {str(good)}
+
+
+@pytest.mark.parametrize("frames", [[], ["--frames"]])
+def test_messages_are_numbered_and_dated_as_if_the_file_were_played(
+    good: Path, frames: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = good.with_name("other.wav")
+    other.write_bytes(good.read_bytes())
+    began_ns = time.time_ns()
+    assert main(["tag", "--json", *frames, str(good), str(other), str(good)]) == 0
+    ended_ns = time.time_ns()
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len({message["run_id"] for message in told}) == 1
+    assert len(told[0]["run_id"]) == 16
+    for source, n_times in (("good.wav", 2), ("other.wav", 1)):
+        mine = [message for message in told if message["source"] == source]
+        assert [message["seq"] for message in mine] == list(range(len(mine)))
+        assert len({message["stream_id"] for message in mine}) == n_times
+    for message in told:
+        assert began_ns < message["t_utc_ns"] <= ended_ns + 3 * 10**9
+        assert message["t_mono_ns"] > 0
+        if frames:
+            assert began_ns <= message["t_utc_ns"] - message["sample_end"] * 10**9 // RATE_HZ <= ended_ns
+            assert abs(message["capture_utc_ns"] - message["t_utc_ns"]) < 50_000_000
+        else:
+            assert message["start_utc_ns"] <= message["t_utc_ns"]
+    assert frames or any(message["event"] == "start" for message in told)

@@ -124,13 +124,18 @@ def test_two_clips_are_two_changes_and_survive_a_restart(user: "User", clip: Pat
     source = ("--source", f"file:{clip}", "--loop")
     with user.daemon(*source), user.listening():
         assert user.run("enroll", NAME, clip, clip, "--windows", "2").returncode == 0
-        assert user.run("classes", "rename", NAME, "bell").returncode == 0
+        renamed = user.run("classes", "rename", NAME, "bell")
+        assert renamed.stdout == f"{NAME!r} is 'bell' now; `mird classes undo` takes it back\n", renamed.stderr
     with user.daemon(*source), user.listening() as listener:
         state = listener.first(lambda message: message["kind"] == "state")
         assert "bell" in state["classes"]
         assert state["revision"] == 3
         rows = [json.loads(line) for line in user.run("classes", "--json").stdout.splitlines()]
         assert [(row["n_shots"], row["origins"]) for row in rows if row["name"] == "bell"] == [(4, ["bell.wav"])]
+        forgotten = user.run("classes", "forget", "bell")
+        assert forgotten.stdout == "'bell' is forgotten; `mird classes undo` takes it back\n"
+        undone = user.run("classes", "undo")
+        assert undone.stdout == "the last change is taken back; changes before it that can be: 3\n"
 
 
 def test_two_commands_at_once_without_a_daemon_both_count(user: "User", clip: Path) -> None:

@@ -141,7 +141,8 @@ def test_a_threshold_is_in_force_from_the_next_hop_and_taken_back(
     listener.first(is_frame(NAME, revision))
     done = lasting_user.run("classes", "threshold", NAME, "1")
     assert done.returncode == 0, done.stderr
-    assert "[threshold 1]" in done.stdout
+    assert done.stdout == f"{NAME!r} needs a score of 1; `mird classes undo` takes it back\n"
+    assert "[threshold 1]" in lasting_user.run("classes").stdout
     listener.first(is_frame("unknown", revision + 1))
     removed = lasting_user.run("classes", "threshold", NAME, "none", "--json")
     (mine,) = (row for row in map(json.loads, removed.stdout.splitlines()) if row["name"] == NAME)
