@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         encoder = open_engine(settings, fastest=True)
         store = open_store(settings, encoder)
         recognizer = SwitchingRecognizer(encoder, wanted=settings.device == "cuda")
-    opener = EngineOpener(recognizer, settings, engine_file(settings), engine_cache())
+    opener = EngineOpener(recognizer, settings, engine_file(settings), engine_cache(), notifier=notifier)
     for label in settings.class_thresholds.keys() - set(store.snapshot.prototypes.names):
         logging.getLogger(__name__).warning("class_thresholds names %r, which is no class yet; see mird classes", label)
     clips = open_clips(settings)

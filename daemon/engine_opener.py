@@ -1,7 +1,8 @@
 """The thread that opens a GPU's engine beside the running daemon, and opens it again when it was lost.
 
 The CPU serves from the first hop on. Meanwhile, where there is a GPU, the best back end is opened, after an engine was
-compiled for it by a process of its own (``mird compile``): what takes a minute there disturbs nothing here. Where one
+compiled for it by a process of its own (``mird compile``): what takes a minute there disturbs nothing here. systemd is
+told that mird is ready when the first attempt has ended, well or not, or has taken too long. Where one
 is lost in the middle of a show the CPU goes on (:class:`mird.kernels.recognizer_switching.SwitchingRecognizer`), and
 this thread tries again, at longer and longer intervals.
 """
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from mird.daemon.notify import Notifier
 from mird.daemon.settings import Settings
 from mird.kernels.back_ends import BackEnd, open_on_device, survey
 from mird.kernels.cuda_driver import LIBRARY
@@ -59,6 +61,8 @@ class EngineOpener:
         The plan cache.
     driver : str
         The library of NVIDIA's driver.
+    notifier : Notifier, optional
+        Told to wait for the first attempt.
     retry_s : float
         First wait before a lost GPU is tried again; doubled each time.
 
@@ -76,11 +80,13 @@ class EngineOpener:
         folder: Path,
         driver: str = LIBRARY,
         retry_s: float = RETRY_S,
+        notifier: Notifier | None = None,
     ) -> None:
         self._recognizer = recognizer
         self._device, self._path, self._folder, self._driver = settings.device, path, folder, driver
         self._precision: Precision = "float16" if settings.precision == "auto" else settings.precision
         self._retry_s = retry_s
+        self._notifier = notifier or Notifier()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mird-engine", daemon=True)
         self.chain: tuple[BackEnd, ...] = ()
@@ -88,6 +94,7 @@ class EngineOpener:
     def __enter__(self) -> Self:
         """Begin, unless the settings say that the CPU serves."""
         if self._device != "cpu":
+            self._notifier.hold("a GPU is looked for, and the CPU serves")
             self._thread.start()
         return self
 
@@ -103,10 +110,17 @@ class EngineOpener:
         return self._thread.is_alive()
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        finally:
+            self._notifier.release()
+
+    def _watch(self) -> None:
         wait_s, served, began_s = self._retry_s, False, 0.0
         while not self._stop.is_set():
             if self._recognizer.on_device:
                 served = True
+                self._notifier.release()
                 self._stop.wait(WATCH_S)
                 continue
             if served:
@@ -119,6 +133,7 @@ class EngineOpener:
                 continue
             elif not (self._recognizer.fault or self._device == "cuda" or any(map(_may_serve, self.chain))):
                 return  # there is none, there was none, and nobody asked for one
+            self._notifier.release()
             self._stop.wait(wait_s)
             wait_s = min(2 * wait_s, LONGEST_RETRY_S)
 
@@ -152,15 +167,19 @@ class EngineOpener:
     def _opened(self, back_end: BackEnd) -> DeviceRecognizer:
         card, precision = self._recognizer.card, self._precision
         if back_end.needs_compiling:
-            compile_beside(back_end.name, self._path, self._folder, precision, self._stop)
+            self._compile(back_end.name)
         try:
             return open_on_device(back_end, self._path, self._folder, card, precision=precision)
         except EngineError as error:
             if back_end.needs_compiling or "refuses the plan" not in str(error):
                 raise
             _log.warning("%s; it is compiled anew", error)
-        compile_beside(back_end.name, self._path, self._folder, precision, self._stop)
+        self._compile(back_end.name)
         return open_on_device(back_end, self._path, self._folder, card, precision=precision)
+
+    def _compile(self, library: str) -> None:
+        self._notifier.hold(f"{library} compiles the encoder, and the CPU serves")
+        compile_beside(library, self._path, self._folder, self._precision, self._stop)
 
 
 def _may_serve(back_end: BackEnd) -> bool:

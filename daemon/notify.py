@@ -21,6 +21,9 @@ PATIENCE_S: Final = 1.0
 EXTENSION_S: Final = 30.0
 """How much more time a start asks for at once; it asks again each third of it."""
 
+HOLD_S: Final = 300.0
+"""Longest time that what is started beside the daemon puts off that it is ready."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +52,11 @@ class Notifier:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._alive_mono_s = float("-inf")
         self._status = ""
+        self._text = ""  # the status without what it is waited for
+        self._lock = threading.Lock()  # around the lines before, and the next two
+        self._warm = self._ending = False
+        self._held_for = ""
+        self._let_go = threading.Event()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -62,8 +70,51 @@ class Notifier:
         return cls(address, int(interval_us) / 1e6 if watching else None)
 
     def ready(self) -> None:
-        """Started: the engine is warm, and the sockets are bound."""
+        """Started: the engine is warm, and the sockets are bound. Sent later where something is waited for."""
+        with self._lock:
+            self._warm = True
+            if self._held_for:
+                return
         self._send("READY=1", PATIENCE_S)
+
+    def hold(self, what: str, at_most_s: float = HOLD_S) -> None:
+        """Put off :meth:`ready` until :meth:`release`, and ask for more time until then; after it, nothing happens.
+
+        Parameters
+        ----------
+        what : str
+            Added to the status line, such as ``"tensorrt compiles the encoder, and the CPU serves"``; a further call
+            gives another.
+        at_most_s : float
+            After this it is ready all the same. Counts from the first call.
+        """
+        with self._lock:
+            first = not self._held_for
+            if not self._address or self._let_go.is_set() or (first and self._warm):
+                return
+            self._held_for = what
+            self._show()
+        if first:
+            threading.Thread(target=self._extend, args=(at_most_s,), name="mird-holding", daemon=True).start()
+
+    def release(self) -> None:
+        """What was waited for is there, or will not come."""
+        self._let_go.set()
+
+    def _extend(self, at_most_s: float) -> None:
+        deadline_s = time.monotonic() + at_most_s
+        while not self._let_go.is_set() and (left_s := deadline_s - time.monotonic()) > 0:
+            self._send(f"EXTEND_TIMEOUT_USEC={round(EXTENSION_S * 1e6)}", PATIENCE_S)
+            self._let_go.wait(min(EXTENSION_S / 3, left_s))
+        if not self._let_go.is_set():
+            _log.warning("mird is ready after %g s without waiting longer: %s", at_most_s, self._held_for)
+            self._let_go.set()
+        with self._lock:
+            self._held_for = ""
+            self._show()
+            due = self._warm and not self._ending
+        if due:
+            self._send("READY=1", PATIENCE_S)
 
     def alive(self) -> None:
         """A sign of life, for the watchdog; sent at most each quarter of its time, however often this is called."""
@@ -73,6 +124,12 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """The line that ``systemctl status`` shows; sent where it has changed."""
+        with self._lock:
+            self._text = text
+            self._show()
+
+    def _show(self) -> None:
+        text = "; ".join(filter(None, (self._text, self._held_for)))
         line = " ".join(text.split()).encode(errors="replace")[:MAX_STATUS_BYTES].decode(errors="ignore")
         if line != self._status:
             self._status = line
@@ -80,7 +137,15 @@ class Notifier:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """Around a reload: systemd waits for its end, whether it went well or not."""
+        """Around a reload: systemd waits for its end, whether it went well or not.
+
+        Before mird is ready nobody is told: the end of a reload would be taken for the end of the start.
+        """
+        with self._lock:
+            starting = bool(self._held_for)
+        if starting:
+            yield
+            return
         # Both in one datagram: systemd tells by the time whether it is an answer to the reload that it asked for.
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", PATIENCE_S)
         try:
@@ -122,6 +187,8 @@ class Notifier:
 
     def stopping(self) -> None:
         """On the way to the end."""
+        with self._lock:
+            self._ending = True
         self._send("STOPPING=1", PATIENCE_S)
 
     def _send(self, message: str, patience_s: float = 0.0) -> None:

@@ -1,5 +1,6 @@
 """The shipped encoder, its support set and the demonstration, loaded once."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +41,12 @@ def demonstration() -> NDArray[np.float32]:
     assert rate_hz == 44_100
     mono: NDArray[np.float32] = samples
     return mono
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A driver of NVIDIA's with a GPU that is described by variables."""
+    library = tmp_path_factory.mktemp("driver") / "opener_stub.so"
+    source = Path(__file__).parents[1] / "kernels" / "driver.c"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    return str(library)

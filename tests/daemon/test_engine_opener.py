@@ -2,7 +2,6 @@
 
 import logging
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -36,15 +35,6 @@ def wait_for(what: Callable[[], bool], timeout_s: float = 20.0) -> None:
     while not what():
         assert time.monotonic() < deadline_s, "it did not come"
         time.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A driver of NVIDIA's with a GPU that is described by variables."""
-    library = tmp_path_factory.mktemp("driver") / "opener_stub.so"
-    source = Path(__file__).parents[1] / "kernels" / "driver.c"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
-    return str(library)
 
 
 def test_without_a_gpu_the_thread_ends_and_says_why(

@@ -136,6 +136,93 @@ def test_a_start_that_hangs_gets_no_more_time(manager: Manager, address: str, mo
     assert 1 <= n_asked < 20
 
 
+def until_ready(manager: Manager) -> list[str]:
+    """All that came before READY=1."""
+    return list(iter(manager.next, "READY=1"))
+
+
+def test_what_is_held_back_comes_when_it_is_let_go(
+    manager: Manager, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mird.daemon.notify.EXTENSION_S", 0.03)
+    notifier = Notifier(address)
+    notifier.status("warming up")
+    notifier.hold("a GPU is looked for")
+    notifier.ready()
+    notifier.status("LIVE: desk")
+    notifier.hold("tensorrt compiles the encoder")
+    with notifier.reloading():  # whose end is not the start's
+        for _ in range(3):
+            while manager.next() != "EXTEND_TIMEOUT_USEC=30000":
+                pass
+    notifier.release()
+    told = until_ready(manager)
+    assert "STATUS=LIVE: desk" in told
+    manager.assert_nothing()
+    notifier.hold("tensorrt compiles the encoder anew")  # too late to be waited for
+    notifier.release()
+    notifier.status("LIVE: desk again")
+    assert manager.next() == "STATUS=LIVE: desk again"
+    with notifier.reloading():
+        assert manager.next().startswith("RELOADING=1\n")
+    assert manager.next() == "READY=1"
+
+
+def test_the_status_says_what_is_waited_for(manager: Manager, address: str) -> None:
+    notifier = Notifier(address)
+    notifier.status("LIVE: desk")
+    notifier.hold("a GPU is looked for")
+    notifier.hold("tensorrt compiles the encoder")
+    notifier.ready()
+    notifier.release()
+    told = [message for message in until_ready(manager) if message.startswith("STATUS=")]
+    assert told == [
+        "STATUS=LIVE: desk",
+        "STATUS=LIVE: desk; a GPU is looked for",
+        "STATUS=LIVE: desk; tensorrt compiles the encoder",
+        "STATUS=LIVE: desk",
+    ]
+
+
+def test_what_is_held_back_too_long_comes_all_the_same(
+    manager: Manager, address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mird.daemon.notify.EXTENSION_S", 0.03)
+    notifier = Notifier(address)
+    notifier.hold("tensorrt compiles the encoder", at_most_s=0.1)
+    notifier.ready()
+    told = until_ready(manager)
+    assert 3 <= told.count("EXTEND_TIMEOUT_USEC=30000") < 20
+    assert "mird is ready after 0.1 s without waiting longer: tensorrt compiles the encoder" in caplog.text
+    manager.socket.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        manager.next()
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_who_waits_and_is_stopped_is_not_ready(manager: Manager, address: str, *, warm: bool) -> None:
+    notifier = Notifier(address)
+    notifier.hold("tensorrt compiles the encoder")
+    if warm:
+        notifier.ready()
+    notifier.stopping()
+    notifier.release()
+    manager.socket.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        until_ready(manager)
+
+
+def test_what_is_let_go_before_the_daemon_is_warm_holds_nothing(manager: Manager, address: str) -> None:
+    notifier = Notifier(address)
+    notifier.hold("a GPU is looked for")
+    notifier.release()
+    while manager.next() != "STATUS=":
+        pass
+    manager.assert_nothing()
+    notifier.ready()
+    assert manager.next() == "READY=1"
+
+
 def test_a_manager_that_takes_nothing_does_not_hold_the_processing_thread(manager: Manager, address: str) -> None:
     notifier = Notifier(address, watchdog_s=1e-9)
     began_s = time.monotonic()
@@ -156,6 +243,8 @@ def test_a_manager_that_has_gone_is_told_of_once(tmp_path: Path, caplog: pytest.
 
 def test_without_systemd_nothing_is_sent() -> None:
     notifier = Notifier.from_environment({})
+    notifier.hold("a GPU is looked for")
+    notifier.release()
     with notifier.starting("building the engine"), notifier.reloading():
         notifier.ready()
         notifier.status("LIVE")
