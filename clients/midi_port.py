@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Literal
 import rtmidi
 
 from mird.clients.errors import OutletError
+from mird.clients.jack import JackServer
 
 Api = Literal["alsa", "jack"]
 
@@ -73,8 +74,8 @@ class MidiPort:
 
     Parameters
     ----------
-    output : rtmidi.MidiOut
-        Handed over.
+    output : Callable[[], rtmidi.MidiOut]
+        Makes a client, as :func:`open_output` does: at once, and again when the JACK server has gone and comes back.
     pattern : str
         Part of another program's port's name, without regard to case, with ``*`` and ``?`` as in a shell: it is
         connected to, and waited for. Empty: a port of our own, that others connect to.
@@ -84,52 +85,89 @@ class MidiPort:
     Attributes
     ----------
     is_open : bool
+
+    Raises
+    ------
+    OutletError
+        There is neither ALSA nor JACK, or no port can be made.
     """
 
-    def __init__(self, output: rtmidi.MidiOut, pattern: str = "", name: str = "out") -> None:
+    def __init__(self, output: Callable[[], rtmidi.MidiOut], pattern: str = "", name: str = "out") -> None:
         self.is_open = False
-        self._output = output
+        self._make_output = output
+        self._output: rtmidi.MidiOut | None = None
+        self._server: JackServer | None = None
         self._pattern = pattern
         self._name = name
         self._connected = ""
-        self._told = False
+        self._told = self._told_gone = False
         self._checked_s = 0.0
+        self._opened()
         self.check()
 
     def send(self, message: Sequence[int]) -> None:
         """Send the bytes of one message, where the port is there."""
-        if self.is_open:
+        if self.is_open and self._output is not None:
             self._output.send_message(message)
 
     def check(self) -> bool:
         """Look each `CHECK_S` whether the port is there, and open it. Returns whether it was opened just now."""
-        if time.monotonic() - self._checked_s < CHECK_S or (self.is_open and not self._pattern):
+        if time.monotonic() - self._checked_s < CHECK_S:
             return False
         self._checked_s = time.monotonic()
-        if not self._pattern:
-            try:
-                self._output.open_virtual_port(self._name)
-            except rtmidi.RtMidiError as error:
-                raise OutletError(f"MIDI port {CLIENT}:{self._name} cannot be made: {error}") from error
-            self.is_open = True
-            _log.info("MIDI port %s:%s is there to be connected", CLIENT, self._name)
-            return True
-        ports = self._output.get_ports()
-        if self.is_open:
-            if self._connected not in ports:
-                _log.warning("MIDI port %s has gone; waiting for it", self._connected)
-                self._output.close_port()
-                self.is_open = False
+        if self._server is not None and self._server.has_ended:
+            self.close()
+        output = self._output or self._again()
+        if output is None:
             return False
-        return self._connect(ports)
+        if not self.is_open:
+            return self._connect(output) if self._pattern else self._make_port(output)
+        if self._pattern and self._connected not in output.get_ports():
+            _log.warning("MIDI port %s has gone; waiting for it", self._connected)
+            output.close_port()
+            self.is_open = False
+        return False
 
     def close(self) -> None:
         """Close the port when what was sent has gone out; idempotent."""
         self.is_open = False
-        self._output.close_port()
-        self._output.delete()
+        if self._output is not None:
+            self._output.close_port()
+            self._output.delete()
+        if self._server is not None:
+            self._server.close()
+        self._output = self._server = None
 
-    def _connect(self, ports: list[str]) -> bool:
+    def _again(self) -> rtmidi.MidiOut | None:
+        """A new client, if the JACK server has come back."""
+        try:
+            output = self._opened()
+        except OutletError as error:
+            if not self._told_gone:
+                self._told_gone = True
+                _log.warning("the JACK server has ended: %s; waiting for it", error)
+            return None
+        self._told_gone = False
+        _log.info("a JACK server runs again")
+        return output
+
+    def _opened(self) -> rtmidi.MidiOut:
+        self._output = self._make_output()
+        if self._output.get_current_api() == rtmidi.API_UNIX_JACK:
+            self._server = JackServer(f"{CLIENT}-look")
+        return self._output
+
+    def _make_port(self, output: rtmidi.MidiOut) -> bool:
+        try:
+            output.open_virtual_port(self._name)
+        except rtmidi.RtMidiError as error:
+            raise OutletError(f"MIDI port {CLIENT}:{self._name} cannot be made: {error}") from error
+        self.is_open = True
+        _log.info("MIDI port %s:%s is there to be connected", CLIENT, self._name)
+        return True
+
+    def _connect(self, output: rtmidi.MidiOut) -> bool:
+        ports = output.get_ports()
         found = [index for index, port in enumerate(ports) if matches(port, self._pattern)]
         if not found:
             if not self._told:
@@ -138,7 +176,7 @@ class MidiPort:
                 _log.warning("no MIDI port named like %r; waiting for it (there are: %s)", self._pattern, there)
             return False
         try:
-            self._output.open_port(found[0], self._name)
+            output.open_port(found[0], self._name)
         except rtmidi.RtMidiError as error:
             _log.warning("MIDI port %s: %s", ports[found[0]], error)
             return False

@@ -42,12 +42,12 @@ def run(args: argparse.Namespace) -> int:
         from mird.clients.midi_port import MidiPort, open_output
     except ModuleNotFoundError as error:
         raise OutletError(f"MIDI needs {error.name}; install it with: pip install 'mird[midi]'") from None
-    output = open_output(args.api)
     if args.list:
+        output = open_output(args.api)
         print("".join(f"{port}\n" for port in output.get_ports()), end="")
         output.delete()
         return 0
-    return run_bridge(args, lambda: MidiOutlet(MidiPort(output, args.port, args.virtual), notes))
+    return run_bridge(args, lambda: MidiOutlet(MidiPort(lambda: open_output(args.api), args.port, args.virtual), notes))
 
 
 def _note(text: str) -> tuple[str, int]:

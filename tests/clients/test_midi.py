@@ -68,26 +68,36 @@ def wait_for_port(name: str, *, there: bool = True) -> None:
         time.sleep(0.05)
 
 
+class Jack:
+    """A JACK server without hardware, which this process and its children are connected to."""
+
+    def __init__(self, name: str) -> None:
+        self._command = ["jackd", "--no-realtime", "-n", name, "-d", "dummy", "-r", "44100", "-p", "512"]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_port("system:capture_1")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
 @pytest.fixture(scope="module")
-def jack() -> Iterator[None]:
-    """A JACK server of its own, without hardware, which this process and its children are connected to."""
+def jack() -> Iterator[Jack]:
     if not all(map(shutil.which, ("jackd", "jack_lsp", "jack_midi_dump"))):
         pytest.skip("needs jackd and its example programs (jackd2)")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("JACK_DEFAULT_SERVER", f"mird-{os.getpid()}")
         environment.setenv("JACK_NO_START_SERVER", "1")
-        command = ["jackd", "--no-realtime", "-n", f"mird-{os.getpid()}", "-d", "dummy", "-r", "44100", "-p", "512"]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait_for_port("system:capture_1")
-            yield
-        finally:
-            server.terminate()
-            server.wait()
+        server = Jack(f"mird-{os.getpid()}")
+        yield server
+        server.stop()
 
 
 @pytest.fixture
-def monitor(jack: None, tmp_path: Path) -> Iterator[Monitor]:
+def monitor(jack: Jack, tmp_path: Path) -> Iterator[Monitor]:
     """Somebody who listens to MIDI."""
     one = Monitor(tmp_path / "notes")
     yield one
@@ -127,7 +137,7 @@ def test_a_port_of_its_own_plays_on_when_another_daemon_starts_and_ends_its_note
 
 @pytest.mark.system
 def test_a_port_that_comes_later_and_goes_and_comes_back(
-    show: "Show", script: "type[Script]", run_bridge: "RunBridge", jack: None, tmp_path: Path
+    show: "Show", script: "type[Script]", run_bridge: "RunBridge", jack: Jack, tmp_path: Path
 ) -> None:
     bridge = run_bridge("midi", "--api", "jack", "--port", "monitor")
     bridge.wait_for_log("no MIDI port named like 'monitor'; waiting for it (there are: none)")
@@ -137,6 +147,31 @@ def test_a_port_that_comes_later_and_goes_and_comes_back(
         monitor.wait_for((0, VIOLA, 95))
         monitor.close()
         bridge.wait_for_log("MIDI port monitor:input has gone; waiting for it")
+    assert bridge.end() == 0
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("way", [("--virtual", "notes"), ("--port", "monitor")])
+def test_a_jack_server_that_ends_is_waited_for(
+    show: "Show", script: "type[Script]", run_bridge: "RunBridge", jack: Jack, tmp_path: Path, way: tuple[str, str]
+) -> None:
+    bridge = run_bridge("midi", "--api", "jack", *way)
+    bridge.wait_for_log("notes is there" if way[0] == "--virtual" else "no MIDI port named like 'monitor'")
+    jack.stop()
+    bridge.wait_for_log("the JACK server has ended: no JACK server runs; start one, or --api alsa; waiting for it")
+    show.publish(script.state(), script.start())
+    jack.start()
+    monitor = Monitor(tmp_path / "notes")
+    if way[0] == "--virtual":
+        wait_for_port("mird:notes")
+        subprocess.run(["jack_connect", "mird:notes", "monitor:input"], check=True)
+        show.publish(script.end(), script.start("oboe", 2.0, "e2"))
+    bridge.wait_for_log("a JACK server runs again")
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not monitor.notes and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert monitor.notes[-1][1] in (VIOLA, OBOE)
+    monitor.close()
     assert bridge.end() == 0
 
 
@@ -192,7 +227,7 @@ def test_without_a_jack_server(monkeypatch: pytest.MonkeyPatch) -> None:
         open_output("jack")
 
 
-def test_lists(jack: None, monitor: Monitor, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lists(jack: Jack, monitor: Monitor, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["midi", "--api", "jack", "--list"]) == 0
     assert capsys.readouterr().out == "monitor:input\n"
     assert main(["midi", "--notes", "--note", "my viola=9"]) == 0
@@ -209,7 +244,7 @@ def test_notes_that_are_none(note: str, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_without_its_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in [name for name in sys.modules if name.startswith("mird.clients.midi_port")]:
+    for name in [name for name in sys.modules if name.startswith(("mird.clients.midi_port", "mird.clients.jack"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "rtmidi", None)
     assert main(["midi"]) == 13
