@@ -4,19 +4,19 @@ The CPU serves from the first hop on. Meanwhile, where there is a GPU, the best 
 compiled for it by a process of its own (``mird compile``): what takes a minute there disturbs nothing here. systemd is
 told that mird is ready when the first attempt has ended, well or not, or has taken too long. Where one
 is lost in the middle of a show the CPU goes on (:class:`mird.kernels.recognizer_switching.SwitchingRecognizer`), and
-this thread tries again, at longer and longer intervals.
+this thread tries again, at longer and longer intervals: first by a process of its own, since a GPU that hangs may hold
+whoever asks it. After some faults CUDA works for no process that met them; that is told, and a restart is the remedy.
 """
 
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from mird.daemon.engine_processes import compile_beside, probe_beside
 from mird.daemon.notify import Notifier
 from mird.daemon.settings import Settings
 from mird.kernels.back_ends import BackEnd, open_on_device, survey
@@ -37,11 +37,6 @@ STEADY_S: Final = 60.0
 RETRY_S: Final = 5.0
 LONGEST_RETRY_S: Final = 300.0
 CLOSE_S: Final = 2.0
-
-COMPILE: Final = "import os, sys; os.nice(10); from mird.daemon.cli import main; sys.exit(main())"
-
-WARNING: Final = "mird: warning: "
-"""How a line of the compiling process begins that goes to the log."""
 
 _log = logging.getLogger(__name__)
 
@@ -139,7 +134,8 @@ class EngineOpener:
 
     def _open(self) -> bool:
         """Open the best back end that can be; says in the log why the better ones were not."""
-        self._recognizer.free_lost()  # its memory is needed
+        if not self._recognizer.hangs:
+            self._recognizer.free_lost()  # its memory is needed
         self.chain = survey(
             self._path, self._folder, device=self._device, precision=self._precision, driver=self._driver
         )
@@ -148,6 +144,11 @@ class EngineOpener:
         if not any(each.usable for each in on_device) and len({each.reason for each in on_device}) == 1:
             _log.log(level, "no GPU serves: %s", on_device[0].reason)
             return False
+        lost = bool(self._recognizer.fault)
+        if lost and (reason := probe_beside(self._stop)):
+            _log.log(level, "the GPU does not work yet: %s", reason)
+            return False
+        self._recognizer.free_lost()
         for back_end in on_device:
             if self._stop.is_set():
                 break
@@ -162,6 +163,8 @@ class EngineOpener:
                     _log.info("%s serves, %s", back_end.name, self._precision)
                     return True
             _log.log(level, "%s does not serve: %s", back_end.name, reason)
+        if lost and not self._stop.is_set():
+            _log.warning("a new process can use the GPU; if this one cannot again and again, restart mird")
         return False
 
     def _opened(self, back_end: BackEnd) -> DeviceRecognizer:
@@ -184,43 +187,3 @@ class EngineOpener:
 
 def _may_serve(back_end: BackEnd) -> bool:
     return back_end.on_device and back_end.usable
-
-
-def compile_beside(library: str, path: Path, folder: Path, precision: str, stop: threading.Event) -> None:
-    """Compile an engine in a process of its own, at a low priority.
-
-    Parameters
-    ----------
-    library : {"tensorrt", "tensorrt_rtx"}
-    path, folder : Path
-        The encoder's file, and the plan cache.
-    precision : str
-    stop : Event
-        Ends the process when it is set.
-
-    Raises
-    ------
-    EngineError
-        It failed, with the line that it ended with, or was stopped.
-    """
-    _log.info("%s compiles the encoder; the CPU serves meanwhile", library)
-    options = ["--library", library, "--engine", str(path), "--precision", precision, "--out", str(folder), "--json"]
-    with subprocess.Popen(
-        [sys.executable, "-c", COMPILE, "compile", *options],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
-    ) as process:  # fmt: skip
-        shown = None
-        while shown is None:
-            try:
-                _, shown = process.communicate(timeout=WATCH_S)
-            except subprocess.TimeoutExpired:
-                if stop.is_set():
-                    process.terminate()
-                    raise EngineError("it was told to stop") from None
-    lines = shown.strip().splitlines()
-    for line in lines:
-        if line.startswith(WARNING):
-            _log.warning("%s: %s", library, line.removeprefix(WARNING))
-    if process.returncode:
-        reason = lines[-1].removeprefix("mird: error: ") if lines else f"it ended with status {process.returncode}"
-        raise EngineError(f"cannot be compiled: {reason}")

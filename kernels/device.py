@@ -58,7 +58,9 @@ class Device(Protocol):
         Raises
         ------
         EngineError
-            The device failed, or did not answer in time.
+            The device failed.
+        HangingError
+            It did not answer in time.
         """
         ...
 

@@ -17,7 +17,7 @@ from cupy.cuda import runtime
 from numpy.typing import DTypeLike, NDArray
 
 from mird.kernels.device import Capture, Launch
-from mird.kernels.errors import EngineError
+from mird.kernels.errors import EngineError, HangingError
 
 NOT_READY: Final = 600
 """cudaErrorNotReady: work is under way."""
@@ -121,7 +121,7 @@ class CudaDevice:
             if status != NOT_READY:
                 raise EngineError(f"{self.name} failed: {one_line(runtime.CUDARuntimeError(status))}")
             if time.monotonic() >= until_s:
-                raise EngineError(f"{self.name} did not answer within {timeout_s:g} s")
+                raise HangingError(f"{self.name} did not answer within {timeout_s:g} s")
             time.sleep(POLL_S)
 
 

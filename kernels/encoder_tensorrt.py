@@ -1,8 +1,9 @@
 """The encoder as a plan of TensorRT's, on arrays of CuPy's.
 
 A plan has a profile for each bucket, and each bucket a context of its own: the addresses of a context are set once, so
-that a captured graph stays right. Logger, runtime, engine and contexts are all kept: the library needs each as long as
-the next one lives.
+that a captured graph stays right. All contexts work in one block of CuPy's memory, since one stream runs them one after
+another: the library allocates nothing while it runs, which a recorded graph may not. Logger, runtime, engine and
+contexts are all kept: the library needs each as long as the next one lives.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class TensorRtEncoder:
     Raises
     ------
     EngineError
-        The library is not there, or refuses the plan: it is of another version or GPU, or damaged.
+        The library is not there, or refuses the plan: it is of another version or GPU, or damaged; or memory is short.
     """
 
     capture = None
@@ -69,6 +70,11 @@ class TensorRtEncoder:
             raise EngineError(
                 f"{library}'s plan gives {n_dims} numbers, its comparison has {len(card.head.gamma)} weights"
             )
+        n_bytes = int(self._engine.device_memory_size_v2)
+        try:
+            self._work_space = self.device.empty((max(1, n_bytes),), np.uint8)
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise EngineError(f"{library} needs {n_bytes / 1e6:.0f} MB on {self.device.name}: {error}") from error
         self._bound: dict[int, tuple[Any, Any, Launch]] = {}
 
     def bind(self, n: int, source: Any) -> tuple[Any, Launch]:
@@ -80,6 +86,7 @@ class TensorRtEncoder:
         if (source.dtype, source.shape) != (self.dtype, (n, *self._shape)):
             raise ParameterError(f"pictures of {source.dtype} and {source.shape} do not fit the plan")
         embeddings = self.device.empty((n, len(self.card.head.gamma)), np.float32)
+        context.set_device_memory(self._work_space.data.ptr, self._work_space.nbytes)
         done = context.set_optimization_profile_async(BUCKETS.index(n), stream.ptr)
         stream.synchronize()
         done = done and context.set_input_shape(self._input, source.shape)
@@ -95,13 +102,15 @@ class TensorRtEncoder:
         return embeddings, enqueue
 
     def _make_context(self) -> Any:
+        ours = self._library.ExecutionContextAllocationStrategy.USER_MANAGED
         strategy = getattr(self._library, "DynamicShapesKernelSpecializationStrategy", None)
         if strategy is None:
-            return self._engine.create_execution_context()
+            return self._engine.create_execution_context(ours)
         # TensorRT-RTX compiles kernels on this machine, and by default beside the first runs: a graph that is recorded
         # meanwhile would keep those that it begins with.
         config = self._engine.create_runtime_config()
         config.dynamic_shapes_kernel_specialization_strategy = strategy.EAGER
+        config.set_execution_context_allocation_strategy(ours)
         return self._engine.create_execution_context(config)
 
     def __call__(self, pictures: NDArray[np.float32]) -> NDArray[np.float32]:

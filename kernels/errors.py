@@ -3,6 +3,7 @@
 KernelError                exit status 9 where it ends a command
 ├── ParameterError         a value that cannot be computed with (also a ValueError)
 └── EngineError            an encoder file or engine that cannot be loaded or run
+    └── HangingError       a device that does not answer
 """
 
 from __future__ import annotations
@@ -20,3 +21,7 @@ class ParameterError(KernelError, ValueError):
 
 class EngineError(KernelError):
     """An encoder could not be loaded or run; the message names the file and the reason."""
+
+
+class HangingError(EngineError):
+    """A device did not answer in time; whoever asks it anything, even to free memory, may wait for ever."""

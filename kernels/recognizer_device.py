@@ -19,13 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mird.kernels.best import spread
-from mird.kernels.device import Capture, Device, Launch, Stage
+from mird.kernels.device import Device, Launch, Stage
 from mird.kernels.encoder import EncoderCard
 from mird.kernels.errors import EngineError, ParameterError
 from mird.kernels.plan_cache import BUCKETS
 from mird.kernels.scalogram_bands import check_windows
 from mird.kernels.similarity import Prototypes, class_logits, probabilities
 from mird.kernels.support_resident import ResidentSupport
+
+N_KEPT: Final = 3
+"""Arrays and steps of a lane that do not depend on the support set's capacity: windows, pictures, embeddings."""
 
 TIMEOUT_S: Final = 0.5
 """Longest wait for a hop, which takes milliseconds: then the device counts as lost, and the CPU goes on."""
@@ -43,15 +46,18 @@ class Lane:
     pairs : NDArray[float32], shape (n, n_best, 2)
         The host's side of the output.
     launch : callable
-    kept : tuple
-        What the recorded work reads and writes.
+    arrays : tuple of arrays of the device
+        Windows, and what each stage gives.
+    steps : tuple of callables
+        What the recorded work is made of: a copy, the stages, copies.
     """
 
     windows: NDArray[np.float32]
     embeddings: NDArray[np.float32]
     pairs: NDArray[np.float32]
     launch: Launch
-    kept: tuple[Any, ...]
+    arrays: tuple[Any, ...]
+    steps: tuple[Launch, ...]
 
 
 class DeviceRecognizer:
@@ -128,7 +134,6 @@ class DeviceRecognizer:
             raise ParameterError(f"a support set of {sizes[0]} numbers does not fit a head of {sizes[1]}")
         began_s = time.perf_counter()
         if self._guarded(lambda: self._support.hold(support)):
-            self._lanes.clear()
             self._guarded(self._make_lanes)
         embeddings, pairs = self._run(windows)
         try:
@@ -161,20 +166,23 @@ class DeviceRecognizer:
 
     def _make_lanes(self) -> None:
         for n in self._buckets:
-            self._lanes[n] = self._make_lane(n)
+            self._lanes[n] = self._make_lane(n, self._lanes.get(n))
 
-    def _make_lane(self, n: int) -> Lane:
+    def _make_lane(self, n: int, before: Lane | None) -> Lane:
+        """A lane; of the one before all up to the embeddings is kept: an engine may compile as it is bound."""
         device = self._device
-        host = device.pinned((n, self.card.front_end.window), np.float32)
-        windows = device.empty(host.shape, np.float32)
-        steps: list[Launch] = [lambda: device.upload(host, windows)]
-        arrays: list[Any] = [windows]
-        capture: Capture | None = None
-        for stage in self._stages:
+        host = before.windows if before else device.pinned((n, self.card.front_end.window), np.float32)
+        if before is None:
+            windows = device.empty(host.shape, np.float32)
+            arrays: list[Any] = [windows]
+            steps: list[Launch] = [lambda: device.upload(host, windows)]
+        else:
+            arrays, steps = list(before.arrays[:N_KEPT]), list(before.steps[:N_KEPT])
+        for stage in self._stages[len(arrays) - 1 :]:
             made, enqueue = stage.bind(n, arrays[-1])
             arrays.append(made)
             steps.append(enqueue)
-            capture = capture or stage.capture
+        capture = next((stage.capture for stage in self._stages if stage.capture is not None), None)
         _, _, embedded, _, best = arrays
         embeddings = device.pinned((n, len(self.card.head.gamma)), np.float32)
         pairs = device.pinned(best.shape, np.float32)
@@ -184,7 +192,7 @@ class DeviceRecognizer:
             for step in steps:
                 step()
 
-        return Lane(host, embeddings, pairs, device.record(enqueue_all, capture), (arrays, steps))
+        return Lane(host, embeddings, pairs, device.record(enqueue_all, capture), tuple(arrays), tuple(steps))
 
     def _guarded(self, work: Any) -> Any:
         """Do what the device may fail at; its libraries' errors have no common root."""

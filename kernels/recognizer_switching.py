@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mird.kernels.encoder import Encoder
-from mird.kernels.errors import ParameterError
+from mird.kernels.errors import HangingError, ParameterError
 from mird.kernels.recognizer import Recognizer
 from mird.kernels.recognizer_device import DeviceRecognizer
 from mird.kernels.similarity import Prototypes
@@ -35,6 +35,8 @@ class SwitchingRecognizer(Recognizer):
     ----------
     fault : str
         Why the device that served is gone, in a line; empty where none is.
+    hangs : bool
+        That it did not answer: freeing its memory may wait for ever, too.
     """
 
     def __init__(self, encoder: Encoder, *, wanted: bool = False) -> None:
@@ -44,7 +46,7 @@ class SwitchingRecognizer(Recognizer):
         self._lost: DeviceRecognizer | None = None
         self._unseen: NDArray[np.float32] | None = None  # windows whose magnitudes the device kept
         self._wanted = wanted
-        self.fault = ""
+        self.fault, self.hangs = "", False
 
     @property
     def name(self) -> str:
@@ -64,7 +66,7 @@ class SwitchingRecognizer(Recognizer):
 
     def offer(self, fast: DeviceRecognizer) -> None:
         """Serve by a device from the next hop on; from any thread."""
-        self.fault = ""
+        self.fault, self.hangs = "", False
         self._fast = fast
 
     def free_lost(self) -> None:
@@ -110,6 +112,7 @@ class SwitchingRecognizer(Recognizer):
             except ParameterError:
                 raise  # the CPU would refuse it as well
             except Exception as error:  # noqa: BLE001 - whatever a device does, the show goes on
+                self.hangs = isinstance(error, HangingError)
                 self.fault = " ".join(str(error).split())[:300] or type(error).__name__
                 self._lost, self._fast = fast, None
             else:

@@ -9,8 +9,12 @@ import numpy as np
 from mird.kernels.device import Device
 from mird.kernels.similarity import Prototypes
 
-LEAST_CAPACITY: Final = 256
-"""Classes that there is room for from the start; more make the arrays, and all that was recorded on them, anew."""
+MOST_BYTES: Final = 4 << 20
+"""Memory of the classes that there is room for from the start."""
+
+CAPACITIES: Final = 256, 4096
+"""Least and most of them; the most is all that a state lists. More classes make the arrays, and what was recorded on
+them, anew, which a hop has to wait for."""
 
 
 class ResidentSupport:
@@ -35,7 +39,7 @@ class ResidentSupport:
     def __init__(self, device: Device, n_dims: int) -> None:
         self._device, self._n_dims = device, n_dims
         self.held = Prototypes((), np.zeros((0, n_dims), np.float32))
-        self._make(LEAST_CAPACITY)
+        self._make(min(max(CAPACITIES[0], MOST_BYTES // (4 * n_dims)), CAPACITIES[1]))
 
     def hold(self, support: Prototypes) -> bool:
         """Put a support set there, before the next work in the queue.

@@ -119,7 +119,7 @@ def build(
     config = builder.create_builder_config()
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED  # the inspector tells types only then
     if hasattr(library.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
-        # TensorRT-RTX alone: such an engine allocates nothing while it runs, which a recorded graph may not.
+        # TensorRT-RTX alone: such an engine works in the memory that it is given, and allocates nothing while it runs.
         config.set_flag(library.BuilderFlag.REQUIRE_USER_ALLOCATION)
     config.progress_monitor = monitor = _make_monitor(library, progress)
     pictures = network.get_input(0)

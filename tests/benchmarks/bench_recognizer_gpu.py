@@ -127,8 +127,7 @@ def stages(recognizer: DeviceRecognizer) -> dict[str, dict[str, float]]:
     device: Any = recognizer._device
     result: dict[str, dict[str, float]] = {}
     for n in CHANNELS:
-        lane = recognizer._lanes[n]
-        _, steps = lane.kept
+        steps = recognizer._lanes[n].steps
         result[str(n)] = {}
         for name, step, stage in zip(
             ("copy", "scalogram", "encoder", "similarity", "best"), steps, (None, *recognizer._stages), strict=False

@@ -1,6 +1,9 @@
 """The shipped encoder, its support set and the demonstration, loaded once."""
 
+import importlib.util
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +53,15 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> str:
     source = Path(__file__).parents[1] / "kernels" / "driver.c"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
     return str(library)
+
+
+@pytest.fixture
+def cupy_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Something that is called so, where it is not installed: enough to be tried."""
+    if importlib.util.find_spec("cupy") is None:
+        (tmp_path / "packages").mkdir()
+        (tmp_path / "packages" / "cupy.py").touch()
+        monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    yield
+    if getattr(sys.modules.get("cupy"), "__version__", None) is None:
+        sys.modules.pop("cupy", None)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from mird.clients.subscriber import Subscriber
 from mird.daemon.assembly import engine_file
 from mird.daemon.capture import SourceSpec, open_capture
-from mird.daemon.engine_opener import EngineOpener, compile_beside
+from mird.daemon.engine_opener import EngineOpener
+from mird.daemon.engine_processes import PROBE, compile_beside, probe_beside
 from mird.daemon.messages import Frame, State
 from mird.daemon.publisher import Publisher
 from mird.daemon.service import Daemon
@@ -94,6 +95,47 @@ def test_compiling_beside_ends_when_it_is_told_to(tmp_path: Path) -> None:
         compile_beside("tensorrt_rtx", engine_file(Settings()), tmp_path, "float16", stop)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_gpu_that_does_not_work_is_told_in_a_line() -> None:
+    """Here there is none, and no CuPy either."""
+    reason = probe_beside(threading.Event())
+    assert reason
+    assert "\n" not in reason
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("", ""),
+        ("raise SystemExit('GPU 0 cannot be used: cudaErrorDevicesUnavailable')", "GPU 0 cannot be used: cudaError"),
+        ("import os; os.abort()", "a process that asked it ended with status -6"),
+        ("import time; time.sleep(60)", "it did not answer within 0.5 s"),
+    ],
+)
+def test_a_gpu_is_asked_by_a_process_of_its_own(program: str, reason: str) -> None:
+    begun_s = time.monotonic()
+    said = probe_beside(threading.Event(), program, 0.5 if "sleep" in program else 30.0)
+    assert said.startswith(reason)
+    assert bool(said) == bool(reason)
+    assert time.monotonic() - begun_s < 10.0
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_what_asks_a_gpu_is_a_program() -> None:
+    compile(PROBE, "probe", "exec")
+
+
+def test_a_gpu_that_was_lost_is_asked_before_it_is_opened_again(
+    encoder: Encoder, tmp_path: Path, driver: str, cupy_is_there: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is found there is no real GPU; in this process nothing of it is touched."""
+    recognizer, settings = SwitchingRecognizer(encoder), Settings()
+    recognizer.fault = "the GPU has fallen off the bus"
+    with EngineOpener(recognizer, settings, engine_file(settings), tmp_path, driver, retry_s=0.05):
+        wait_for(lambda: any("the GPU does not work yet: " in each.message for each in caplog.records), 60)
+    assert not any("does not serve" in record.message for record in caplog.records)
 
 
 class Mortal(Recognizer):

@@ -1,8 +1,6 @@
 """systemd hears that a daemon is ready when its first try at a GPU is over; meanwhile the CPU publishes."""
 
-import importlib.util
 import socket as sockets
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -51,18 +49,6 @@ class Slow(EngineOpener):
         return self.built  # type: ignore[return-value]
 
 
-@pytest.fixture(autouse=True)
-def cupy_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Something that is called so, where it is not installed: enough to be tried."""
-    if importlib.util.find_spec("cupy") is None:
-        (tmp_path / "packages").mkdir()
-        (tmp_path / "packages" / "cupy.py").touch()
-        monkeypatch.syspath_prepend(str(tmp_path / "packages"))
-    yield
-    if getattr(sys.modules.get("cupy"), "__version__", None) is None:
-        sys.modules.pop("cupy", None)
-
-
 class Running:
     """A daemon that plays a file again and again, its opener, and what it tells and publishes."""
 
@@ -90,6 +76,7 @@ def run(
     store: SupportStore,
     demonstration: NDArray[np.float32],
     driver: str,
+    cupy_is_there: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,

@@ -12,14 +12,14 @@ from numpy.typing import DTypeLike, NDArray
 from mird.kernels.best import N_BEST, best_pairs
 from mird.kernels.device import Capture, Launch
 from mird.kernels.encoder import Encoder, EncoderCard, open_encoder
-from mird.kernels.errors import EngineError, ParameterError
+from mird.kernels.errors import EngineError, HangingError, ParameterError
 from mird.kernels.image import picture
 from mird.kernels.recognizer import Recognizer
 from mird.kernels.recognizer_device import DeviceRecognizer
 from mird.kernels.recognizer_switching import SwitchingRecognizer
 from mird.kernels.scalogram import open_scalogram
 from mird.kernels.similarity import Prototypes, class_logits, prototypes
-from mird.kernels.support_resident import LEAST_CAPACITY, ResidentSupport
+from mird.kernels.support_resident import ResidentSupport
 
 Samples = NDArray[np.float32]
 BUCKETS = (1, 4, 8)
@@ -85,8 +85,10 @@ class HostStage:
 
     def __init__(self, name: str, device: HostDevice, work: Any, shape: Any, dtype: DTypeLike = np.float32) -> None:
         self.name, self.device, self.work, self.shape, self.dtype = name, device, work, shape, dtype
+        self.n_bound = 0
 
     def bind(self, n: int, source: Samples) -> tuple[Samples, Launch]:
+        self.n_bound += 1
         made = self.device.empty((n, *self.shape()), self.dtype)
         return made, lambda: self.device._put(lambda: self.work(source, made))
 
@@ -194,7 +196,7 @@ def test_support_sets_are_swapped_between_hops(
     n_allocated = device.n_allocated
     rng = np.random.default_rng(3)
     for seed in range(20):  # enrolments and forgets
-        support = classes(int(rng.integers(0, LEAST_CAPACITY)), seed)
+        support = classes(int(rng.integers(0, 256)), seed)
         found, wanted = recognizer.score(windows, support), cpu.score(windows, support)
         np.testing.assert_allclose(found[found > 0], wanted[found > 0], atol=2e-3)
         assert ((found > 0).sum(axis=1) == min(len(support.names), N_BEST)).all()
@@ -205,8 +207,10 @@ def test_a_support_set_that_outgrows_its_room_gets_more(
     recognizer: DeviceRecognizer, device: HostDevice, encoder: Encoder
 ) -> None:
     windows, cpu = sounds(encoder.card, 4), Recognizer(encoder)
-    n_allocated = device.n_allocated
-    for n, capacity in ((LEAST_CAPACITY, 256), (LEAST_CAPACITY + 1, 512), (1000, 1024), (3, 1024)):
+    n_allocated, encoder_stage = device.n_allocated, recognizer._stages[1]
+    assert isinstance(encoder_stage, HostStage)
+    n_bound = encoder_stage.n_bound
+    for n, capacity in ((257, 4096), (4096, 4096), (4097, 8192), (3, 8192)):
         support = classes(n)
         scores = recognizer.score(windows, support)
         assert scores.shape == (4, n)
@@ -218,6 +222,12 @@ def test_a_support_set_that_outgrows_its_room_gets_more(
             assert wanted[row][~kept[row]].max(initial=0.0) <= wanted[row][kept[row]].min() + 2e-3
         assert recognizer._support.capacity == capacity
     assert device.n_allocated > n_allocated
+    assert encoder_stage.n_bound == n_bound == len(BUCKETS)  # an engine may compile as it is bound
+
+
+@pytest.mark.parametrize(("n_dims", "capacity"), [(16, 4096), (256, 4096), (1024, 1024), (18_432, 256)])
+def test_a_support_set_has_room_from_the_start(device: HostDevice, n_dims: int, capacity: int) -> None:
+    assert ResidentSupport(device, n_dims).capacity == capacity
 
 
 def test_its_name_says_what_computes(recognizer: DeviceRecognizer) -> None:
@@ -243,7 +253,7 @@ def test_what_the_cpu_refuses_is_refused(recognizer: DeviceRecognizer, encoder: 
 FAULTS = {
     "lost": RuntimeError("cudaErrorDeviceUninitialized: invalid\n device context"),
     "out of memory": MemoryError("out of memory allocating 1,024 bytes"),
-    "silent": EngineError("host did not answer within 0.5 s"),
+    "silent": HangingError("host did not answer within 0.5 s"),
     "without a word": RuntimeError(),
 }
 
@@ -265,6 +275,7 @@ def test_the_cpu_goes_on_where_a_device_fails(device: HostDevice, encoder: Encod
     assert time.monotonic() - begun < 1.0
     assert (switching.on_device, switching.degraded, switching.name) == (False, True, of_cpu)
     assert switching.fault.startswith("host ")
+    assert switching.hangs == (fault == "silent")
     assert "\n" not in switching.fault
     np.testing.assert_array_equal(switching.embed(windows), Recognizer(encoder).embed(windows))
 
