@@ -90,6 +90,7 @@ class ClipStore:
         self.folder: Final = folder
         self.n_clips = self.n_clips_dropped = self.n_clips_removed = self.n_files = self.n_bytes = 0
         self._quota = quota_mb * 1_000_000
+        self._dropping = threading.Lock()
         self._queue: queue.Queue[Wanted | None] = queue.Queue(N_WAITING)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -185,9 +186,11 @@ class ClipStore:
             self.n_clips_removed += 1
 
     def _drop(self, why: str) -> None:
-        self.n_clips_dropped += 1
-        if self.n_clips_dropped % 100 == 1:
-            _log.warning("clip dropped (%d so far): %s", self.n_clips_dropped, " ".join(why.split()))
+        with self._dropping:  # two threads count
+            self.n_clips_dropped += 1
+            n = self.n_clips_dropped
+        if n % 100 == 1:
+            _log.warning("clip dropped (%d so far): %s", n, " ".join(why.split()))
 
 
 def _file_name(channel: int, label: str, event_id: str, utc_ns: int) -> str:

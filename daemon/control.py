@@ -16,6 +16,7 @@ msgpack, an argument too many, of another type or out of range) gets an error re
 
 import difflib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +26,7 @@ import msgpack
 import zmq
 
 from mird.daemon.curve import Gate
-from mird.daemon.endpoints import bind, open_gate, unbind_file
+from mird.daemon.endpoints import bind, notice_the_vanished, open_gate, unbind_file
 from mird.daemon.fields import Bytes, Flag, Number, Omissible, Rule, Sequence, Text, Whole
 from mird.daemon.messages import MAX_REQUEST_BYTES
 
@@ -34,6 +35,8 @@ Handler = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 REFUSED = 8  # the exit status for a request that reached no handler
 MAX_CONTAINERS = 1000
 MAX_PER_POLL = 64
+MAX_POLL_S = 0.2
+"""After this no further request is begun within one poll: signals and the support set's file wait meanwhile."""
 
 _CLASS = Text(1024)  # the handlers know what a class may be called and say it better
 _CHANNEL = Omissible(Whole(1, 65_535))
@@ -116,6 +119,7 @@ class ControlServer:
         self._socket.set_hwm(16)
         # Twice the limit gets an error reply; a peer that sends still more is disconnected before it fills the memory.
         self._socket.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_REQUEST_BYTES)
+        notice_the_vanished(self._socket)
         try:
             self._gate = open_gate(self._context, endpoint, "control", keys)
             self.endpoint = bind(self._socket, endpoint, "control", self._gate)
@@ -151,7 +155,9 @@ class ControlServer:
             self._gate.attend(self._socket, self.endpoint)
         n_answered = 0
         wait_ms = round(timeout_s * 1000)
-        while n_answered < MAX_PER_POLL and self._socket.poll(wait_ms):
+        until_s = float("inf")
+        while n_answered < MAX_PER_POLL and time.monotonic() < until_s and self._socket.poll(wait_ms):
+            until_s = min(until_s, time.monotonic() + MAX_POLL_S)
             # From a REQ: identity, an empty part, body; from a DEALER: identity, body.
             *envelope, body = self._socket.recv_multipart(zmq.DONTWAIT)
             reply = self._answer(body)

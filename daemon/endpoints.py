@@ -19,6 +19,8 @@ from mird.daemon.curve import Gate
 from mird.daemon.errors import EndpointError, KeysError
 
 MAX_IPC_PATH_BYTES = 107
+HEARTBEAT_MS = 5_000
+VANISHED_MS = 15_000
 
 _LOOPBACK = "use 127.0.0.1, and `ssh -L` from elsewhere"
 _LOCAL = f"{_LOOPBACK}, or make keys: mird keys --help"
@@ -93,6 +95,12 @@ def bind(socket: zmq.Socket[bytes], endpoint: str, setting: str, gate: Gate | No
     except OSError as error:
         raise _error(endpoint, setting, str(error.strerror), "choose another folder") from error
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def notice_the_vanished(socket: zmq.Socket[bytes]) -> None:
+    """Have peers that answer nothing any more disconnected: those whose machine went off would stay for ever."""
+    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, VANISHED_MS)
 
 
 def unbind_file(endpoint: str) -> None:

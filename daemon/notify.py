@@ -142,7 +142,7 @@ class Notifier:
         Before mird is ready nobody is told: the end of a reload would be taken for the end of the start.
         """
         with self._lock:
-            starting = bool(self._held_for)
+            starting = bool(self._held_for) or not self._warm
         if starting:
             yield
             return
@@ -195,20 +195,20 @@ class Notifier:
         if not self._address:
             return
         deadline_s = time.monotonic() + patience_s
-        with sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM) as socket:
-            socket.settimeout(0)
-            error = self._try(socket, message)
-            while isinstance(error, BlockingIOError) and time.monotonic() < deadline_s:
-                time.sleep(0.01)  # the queue of systemd's end is full, which no poll of this end can tell
-                error = self._try(socket, message)
+        error = self._try(message)
+        while isinstance(error, BlockingIOError) and time.monotonic() < deadline_s:
+            time.sleep(0.01)  # the queue of systemd's end is full, which no poll of this end can tell
+            error = self._try(message)
         if error is not None:
             self.n_unsent += 1
             if self.n_unsent == 1:
                 _log.warning("systemd cannot be told %s: %s", message.partition("\n")[0], error.strerror)
 
-    def _try(self, socket: sockets.socket, message: str) -> OSError | None:
+    def _try(self, message: str) -> OSError | None:
         try:
-            socket.sendto(message.encode(), self._address)
+            with sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM) as socket:  # there may be no descriptor left
+                socket.settimeout(0)
+                socket.sendto(message.encode(), self._address)
         except OSError as error:
             return error
         return None

@@ -16,7 +16,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from mird.daemon.curve import Gate
-from mird.daemon.endpoints import bind, open_gate, unbind_file
+from mird.daemon.endpoints import bind, notice_the_vanished, open_gate, unbind_file
 from mird.daemon.messages import SCHEMA, Event, MessageError, Published, State, pack, to_map
 
 MAX_RUNNING_EVENTS = 1024
@@ -81,8 +81,7 @@ class Publisher:
         self._socket.set_hwm(high_water_mark)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # tells of each that joins, also where the topic has a subscriber
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_PREFIX_BYTES)  # of what comes in
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)
-        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15_000)
+        notice_the_vanished(self._socket)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _REFUSED)
         try:
             self._gate = open_gate(self._context, endpoint, "publish", keys)

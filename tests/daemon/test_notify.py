@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import socket as sockets
 import threading
 import time
@@ -102,6 +103,8 @@ def test_signs_of_life_are_rationed(manager: Manager, address: str) -> None:
 
 def test_a_reload_has_its_time_in_the_same_datagram(manager: Manager, address: str) -> None:
     notifier = Notifier(address)
+    notifier.ready()
+    assert manager.next() == "READY=1"
     before_us = time.monotonic_ns() // 1000
     with contextlib.suppress(ValueError), notifier.reloading():
         raise ValueError
@@ -250,3 +253,36 @@ def test_without_systemd_nothing_is_sent() -> None:
         notifier.status("LIVE")
         notifier.alive()
     assert notifier.n_unsent == 0
+
+
+def test_without_a_descriptor_left_it_is_untold_and_no_more(manager: Manager, address: str) -> None:
+    notifier = Notifier(address, watchdog_s=1.0)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(int(each.name) for each in Path("/proc/self/fd").iterdir()) + 1, most[1])
+    )
+    taken: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        notifier.alive()
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+    assert notifier.n_unsent == 1
+    manager.assert_nothing()
+
+
+def test_a_reload_before_it_is_ready_is_not_the_end_of_the_start(manager: Manager, address: str) -> None:
+    notifier = Notifier(address)
+    with notifier.reloading():
+        pass
+    manager.assert_nothing()
+    notifier.ready()
+    with notifier.reloading():
+        pass
+    assert manager.next() == "READY=1"
+    assert manager.next().startswith("RELOADING=1\nMONOTONIC_USEC=")
+    assert manager.next() == "READY=1"
