@@ -12,6 +12,9 @@ from mird.training.pictures import CACHE_RANGE_DB
 DB_TO_POWER = 0.2302585
 """ln(10) / 10, to the digits that training has used."""
 
+SLOPE_DB = (-6.0, 9.0)
+"""Range of stationary noise's slope, dB an octave of the picture's rows."""
+
 
 @dataclass(frozen=True)
 class AugmentSettings:
@@ -118,8 +121,9 @@ def _with_noise(levels: Tensor, noises: Tensor, settings: AugmentSettings, gener
     n, n_rows, n_columns = levels.shape
     power = torch.exp(levels * DB_TO_POWER)
     octaves = torch.linspace(1.0, 0.0, n_rows).view(1, n_rows, 1) * (n_rows / 12.0)
-    # Pink noise is level in bands of constant Q; white rises by 3 dB an octave.
-    slope_db = torch.rand(n, 1, 1, generator=generator) * 9.0 - 6.0
+    # In bands of constant Q pink noise is level, brown falls by 3 dB an octave, violet rises by 9.
+    low_db, high_db = SLOPE_DB
+    slope_db = low_db + (high_db - low_db) * torch.rand(n, 1, 1, generator=generator)
     stationary = torch.exp(octaves * slope_db * DB_TO_POWER) * (
         0.5 + torch.rand(n, n_rows, n_columns, generator=generator)
     )

@@ -120,6 +120,17 @@ def test_noise_fills_the_floor_at_the_ratio_that_was_asked_for(levels: Tensor) -
     assert ((found > -CACHE_RANGE_DB + 20).float().mean((1, 2)) > 0.9).all()
 
 
+def test_stationary_noise_comes_in_every_colour_from_brown_to_violet(front_end: FrontEnd) -> None:
+    levels = torch.full((200, front_end.n_scales, 8), -CACHE_RANGE_DB)
+    levels[:, 20] = 0.0
+    out = augmented(levels, replace(NOTHING, noise=1.0, noise_db=(-20.0, -20.0))).mean(2)
+    octaves = -torch.arange(front_end.n_scales) / 12.0
+    centred = octaves - octaves.mean()
+    slopes = (out * centred).sum(1) / (centred**2).sum()
+    assert slopes.min() < -3.0
+    assert slopes.max() > 7.0
+
+
 def test_masks_hide_whole_rows_and_columns(levels: Tensor) -> None:
     flat = torch.zeros_like(levels)
     hidden = augmented(flat, replace(NOTHING, mask=1.0)) == -CACHE_RANGE_DB
