@@ -75,10 +75,10 @@ class DeviceCapture:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the device and end the thread, within about a second."""
+        """Close the device and end the thread, within about a second; what hangs is left to the end of the process."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(_CLOSING_S + 4 * _WATCH_S)
 
     @property
     def stream(self) -> Stream | None:

@@ -4,9 +4,14 @@ With the argument ``host-apis`` it prints what PortAudio was built with instead.
 """
 
 import json
+import signal
 import sys
+from typing import Final
 
 import pyaudio
+
+ALIVE_S: Final = 10
+"""Whoever asked has long ceased to wait, and may be gone: a sound server that hangs would keep this process as long."""
 
 
 def inputs() -> list[dict[str, object]]:
@@ -44,4 +49,5 @@ def host_apis() -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    signal.alarm(ALIVE_S)
     sys.stdout.write("\n" + json.dumps(host_apis() if sys.argv[1:] == ["host-apis"] else inputs()) + "\n")

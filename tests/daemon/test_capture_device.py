@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 from numpy.typing import NDArray
@@ -232,6 +233,26 @@ def test_stop_does_not_wait_for_a_server_that_hangs(null_sink: "NullSink") -> No
         assert time.monotonic() - began_s < 2.0
     finally:
         os.kill(null_sink.pid, signal.SIGCONT)
+
+
+def searches() -> list[psutil.Process]:
+    """The processes of ours that look for devices."""
+    return [child for child in psutil.Process().children() if "mird.daemon.device_probe" in child.cmdline()]
+
+
+def test_stop_does_not_wait_for_a_search_that_hangs(null_sink: "NullSink") -> None:
+    capture = open_capture(SourceSpec("device", "no such device"))
+    os.kill(null_sink.pid, signal.SIGSTOP)
+    try:
+        capture.start()
+        awaited(capture, lambda _: bool(searches()))
+        began_s = time.monotonic()
+        capture.stop()
+        assert time.monotonic() - began_s < 3.0
+    finally:
+        os.kill(null_sink.pid, signal.SIGCONT)
+        capture.stop()
+        psutil.wait_procs(searches(), 10.0)
 
 
 def test_a_fault_of_our_own_is_told_and_it_is_tried_again(
