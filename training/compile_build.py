@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from mird.kernels.encoder_graph import Precision
 from mird.kernels.errors import EngineError
 from mird.kernels.plan_cache import write_whole
@@ -83,6 +85,26 @@ def check_types(library: Any, network: Any, precision: Precision) -> None:
     for tensor, must_be in ((network.get_input(0), pictures), (network.get_output(0), "FLOAT")):
         if tensor.dtype.name != must_be:
             raise EngineError(f"{tensor.name!r} would be {tensor.dtype.name} and not {must_be}")
+
+
+KEPT_AS: dict[str, str] = {"float32": "FLOAT", "float16": "HALF", "int8": "INT8"}
+"""What weights of each type of NumPy's are to TensorRT."""
+
+ROW_BYTES = 64
+
+
+def weight_types(plan: bytes, graph: onnx.ModelProto) -> dict[str, int]:
+    """In which types the built engine keeps the weights of its 1 x 1 convolutions, and of how many.
+
+    A beginning of one row of each is looked for in the plan, byte by byte: the inspector tells nothing without a GPU,
+    and of TensorRT-RTX's engines next to nothing with one. A library that orders weights anew hides them.
+    """
+    weights = [onnx.numpy_helper.to_array(each) for each in graph.graph.initializer]
+    pointwise = [
+        each for each in weights if each.ndim == 4 and each.shape[2:] == (1, 1) and each[0].nbytes >= ROW_BYTES
+    ]
+    found = Counter(KEPT_AS[each.dtype.name] for each in pointwise if each[-1].tobytes()[:ROW_BYTES] in plan)
+    return dict(sorted(found.items()))
 
 
 def build(

@@ -23,7 +23,7 @@ from mird.kernels.encoder_graph import Precision, graph_in, load_graph
 from mird.kernels.errors import EngineError
 from mird.kernels.plan_cache import BUCKETS, PlanKey, model_hash, timing_file, write_plan
 from mird.kernels.tensorrt_library import LIBRARIES, LibraryName, is_installed, load_library, make_logger
-from mird.training.compile_build import Progress, build, check_types, layer_types, parse
+from mird.training.compile_build import KEPT_AS, Progress, build, check_types, layer_types, parse, weight_types
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -79,13 +79,14 @@ def compile_engine(
     dict
         The manifest's measurements, with the path of the plan as ``plan``: ``network_error`` of the rewritten network
         against the file, ``engine_error`` of the engine against that network, ``whole_error`` of the engine against
-        the file; the last two are None where this machine has no such GPU. See :func:`warning_of`.
+        the file; the last two are None where this machine has no such GPU; ``weights`` in which types the
+        engine keeps weights, ``engine_layers`` of which types its layers are. See :func:`warning_of`.
 
     Raises
     ------
     EngineError
         The encoder's file cannot be used, no library is installed, there is no GPU and no capability was named, the
-        library refuses, or the engine's error is too large.
+        library refuses, or the engine's error is too large or its type another than was asked for.
     """
     name = request.library or next((each for each in LIBRARIES if is_installed(each)), None)
     if name is None:
@@ -100,7 +101,8 @@ def compile_engine(
     card = EncoderCard.from_metadata({each.key: each.value for each in model.metadata_props}, str(request.model))
     begun = time.monotonic()
     progress(0.0, "rewriting the network")
-    graph = graph_in(model, request.precision).SerializeToString()
+    rewritten = graph_in(model, request.precision)
+    graph = rewritten.SerializeToString()
     logger = make_logger(library)
     builder, network = parse(library, logger, graph)
     check_types(library, network, request.precision)
@@ -124,6 +126,12 @@ def compile_engine(
     timing = timing_file(request.folder, key) if name == "tensorrt" else None
     plan = build(library, logger, builder, network, BUCKETS, away, timing, progress)
     progress(1.0, "measuring the engine")
+    measured["weights"] = weight_types(plan, rewritten)
+    if name == "tensorrt_rtx" and KEPT_AS[request.precision] not in measured["weights"]:
+        raise EngineError(
+            f"{name} built an engine without weights in {request.precision} (it has {measured['weights'] or 'none'}); "
+            "the plan is not kept"
+        )
     if away is None:
         measured.update(_measure_engine(name, plan, card, pictures, of_network, of_file, request.precision))
     measured["seconds"] = round(time.monotonic() - begun, 1)
@@ -210,7 +218,11 @@ def _measure_engine(
             f"{LEAST_COSINE[precision]} is the least; the plan is not kept"
         )
     whole = min((compare(each, original) for each in found), key=_least)
-    return {"engine_error": error, "whole_error": whole, "engine_layers": encoder.layer_types()}
+    types = encoder.layer_types()
+    # Of TensorRT-RTX's engines the inspector tells the ends alone; their weights have been looked at.
+    if name == "tensorrt" and types and not any(KEPT_AS[precision].lower() in each.lower() for each in types):
+        raise EngineError(f"the engine has layers of {', '.join(types)}, and {precision} was asked for")
+    return {"engine_error": error, "whole_error": whole, "engine_layers": types}
 
 
 def _least(error: Mapping[str, float]) -> float:
