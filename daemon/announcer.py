@@ -53,6 +53,7 @@ class Announcer:
         self._notifier = notifier
         self._progress = progress
         self._hop_s = hop_s
+        self._version = version("mird")  # once: it is read from the disk
         self._told: tuple[CaptureStatus, bool, str] | None = None
         self._told_snapshot: Snapshot | None = None
         self._logged = ""
@@ -98,7 +99,7 @@ class Announcer:
                 stream_id=stream.stream_id if stream else "",
                 state=str(status.state),
                 detail=status.detail,
-                version=version("mird"),
+                version=self._version,
                 engine=f"{self._recognizer.name}: {card.name}",
                 fingerprint=card.fingerprint,
                 classes=snapshot.prototypes.names[:MAX_LABELS],

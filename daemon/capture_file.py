@@ -1,5 +1,6 @@
 """FileCapture: a recording, in real time as if it were played into the machine, or as fast as it is read."""
 
+import logging
 import os
 import re
 import stat
@@ -25,6 +26,8 @@ _WAIT_S: Final = 0.5
 # libsndfile's log says so of a WAV, AIFF or Wave64 file with less in it than its header declares.
 _SHORT_CHUNK: Final = re.compile(r"^ *(?:data|SSND|riff) : (\d+) \(should be (\d+)\)", re.MULTILINE)
 _UNKNOWN_LENGTH: Final = 0x7FFF_0000
+
+_log = logging.getLogger(__name__)
 
 
 class FileCapture:
@@ -110,6 +113,10 @@ class FileCapture:
                     break
         except SourceError as error:  # it was replaced or removed between two rounds
             detail = str(error)
+        except Exception as error:  # noqa: BLE001 - else nobody would ever be told that the sound has ended
+            _log.error("reading failed", exc_info=error)
+            detail = f"{self._shown}: a fault in mird: {type(error).__name__}: {error}"
+            self._status = replace(self._status, n_gaps=self._status.n_gaps + 1)
         stream.ring.close()
         detail = detail or (f"{self._shown} was stopped" if self._stop.is_set() else f"{self._shown} is at its end")
         self._status = replace(self._status, state=CaptureState.ENDED, detail=detail)

@@ -1,5 +1,6 @@
 """StdinCapture: raw PCM that another program pipes in."""
 
+import logging
 import os
 import select
 import stat
@@ -21,6 +22,8 @@ _READ_BYTES: Final = 65_536
 _STALLED_S: Final = 1.5
 _WAIT_S: Final = 0.5
 _N_BYTES: Final[dict[SampleFormat, int]] = {"u8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "f32le": 4, "f64le": 8}
+
+_log = logging.getLogger(__name__)
 
 
 class StdinCapture:
@@ -61,6 +64,7 @@ class StdinCapture:
         self._thread: threading.Thread | None = None
         self._stream: Stream | None = None
         self._n_replaced = 0
+        self._fault = ""
         self._status = CaptureStatus(CaptureState.WAITING, "stdin is open; waiting for the first samples")
         self._live = f"stdin, {spec.n_channels} x {spec.sample_format} at {spec.rate_hz} Hz"
 
@@ -95,12 +99,16 @@ class StdinCapture:
     def _run(self) -> None:
         n_frame_bytes = self._n_channels * _N_BYTES[self._spec.sample_format]
         held = b""
-        while (data := self._read()) is not None:
-            data = held + data
-            n_whole = len(data) - len(data) % n_frame_bytes
-            held = data[n_whole:]
-            if n_whole and not self._write(_decode(data[:n_whole], self._spec.sample_format, self._n_channels)):
-                break
+        try:
+            while (data := self._read()) is not None:
+                data = held + data
+                n_whole = len(data) - len(data) % n_frame_bytes
+                held = data[n_whole:]
+                if n_whole and not self._write(_decode(data[:n_whole], self._spec.sample_format, self._n_channels)):
+                    break
+        except Exception as error:  # noqa: BLE001 - else nobody would ever be told that the sound has ended
+            _log.error("reading failed", exc_info=error)
+            self._fault = f"a fault in mird: {type(error).__name__}: {error}"
         if self._stream is not None:
             self._stream.ring.close()
         self._end(len(held), n_frame_bytes)
@@ -152,6 +160,9 @@ class StdinCapture:
         n_gaps = self._status.n_gaps
         if self._stop.is_set():
             detail = f"{self._live}: stopped"
+        elif self._fault:
+            n_gaps += 1
+            detail = f"{self._live}: {self._fault}"
         elif self._stream is None and not n_held:
             detail = "stdin ended before any sound came: pipe raw PCM into it"
         elif n_held:

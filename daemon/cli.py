@@ -104,9 +104,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             _discard_output()
             print(f"mird: error: output cannot be written: {error.strerror}; write it elsewhere", file=sys.stderr)
             return OUTPUT_EXIT_STATUS
+        _flush_log()
         print("mird: error:", " ".join(str(error).split()), file=sys.stderr)
         return ours
     return status
+
+
+def _flush_log() -> None:
+    """Let what was logged stand before what is printed."""
+    if "logging" in sys.modules:
+        import logging
+
+        for handler in logging.getLogger().handlers:
+            handler.flush()
 
 
 def _discard_output() -> None:

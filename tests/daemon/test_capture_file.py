@@ -239,3 +239,20 @@ def test_the_name_in_the_topic_can_be_given(tmp_path: Path) -> None:
     capture = opened(path, fast=True, name="take-1")
     assert started(capture).source == "take-1"
     capture.stop()
+
+
+def test_a_fault_of_our_own_ends_the_stream_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    soundfile.write(tmp_path / "a.wav", noise(44_100, 1), 44_100)
+    capture = opened(tmp_path / "a.wav", fast=True)
+    monkeypatch.setattr(capture, "_n_block", "no number")
+    stream = started(capture)
+    deadline_s = time.monotonic() + 5.0
+    while capture.status.state is not CaptureState.ENDED and time.monotonic() < deadline_s:
+        time.sleep(0.005)
+    assert stream.ring.drained
+    assert (capture.status.state, capture.status.n_gaps) == (CaptureState.ENDED, 1)
+    assert "a fault in mird: TypeError" in capture.status.detail
+    assert "Traceback" in caplog.text
+    capture.stop()

@@ -227,3 +227,20 @@ def test_what_cannot_be_sound_is_refused(pipe: Pipe) -> None:
         StdinCapture(SPEC, other_end)
     os.close(terminal)
     os.close(other_end)
+
+
+def test_a_fault_of_our_own_ends_the_stream_and_is_told(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    capture = StdinCapture(replace(SPEC, n_channels=1), pipe.read_end)
+    capture.start()
+    pipe.send(bytes(4_000))
+    stream = streamed(capture)
+    monkeypatch.setattr(capture, "_channels", None)
+    pipe.send(bytes(4_000))
+    awaited(capture, CaptureState.ENDED)
+    assert stream.ring.closed
+    assert "a fault in mird: TypeError" in capture.status.detail
+    assert capture.status.n_gaps == 1
+    assert "Traceback" in caplog.text
+    capture.stop()

@@ -51,3 +51,31 @@ def test_a_process_logs_in_the_form_of_its_stderr(tmp_path: Path, to_journal: bo
     else:
         assert lines[0] == "mird: ERROR: broken"
     assert "ZeroDivisionError" in lines[-1]
+
+
+def test_a_standard_error_that_takes_nothing_holds_nobody() -> None:
+    """As a terminal after Ctrl-S, or a journal that hangs: who logs goes on, and is told what was dropped."""
+    script = PROGRAM + (
+        "import sys\n"
+        "for number in range(3000):\n"
+        "    logging.info('line %d %s', number, 'x' * 100)\n"
+        "print('done', flush=True)\n"
+        "sys.stdin.read()\n"
+        "logging.info('the last')\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "done\n", "though nobody reads the lines"
+        read = [process.stderr.readline() for _ in range(1000)]
+        process.stdin.close()
+        read += process.stderr.readlines()
+    assert read[0] == f"mird: INFO: line 0 {'x' * 100}\n"
+    assert read[-1] == "mird: INFO: the last\n"
+    dropped = [line for line in read if "lines of the log were dropped: standard error took none" in line]
+    assert dropped
+    n_dropped = sum(int(line.split()[2]) for line in dropped)
+    assert len(read) - 1 - len(dropped) + n_dropped == 3000
