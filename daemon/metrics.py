@@ -45,7 +45,7 @@ COUNTERS: Final = {
     "n_unsendable": "Messages that the wire format does not allow.",
     "n_requests": "Requests on the control socket.",
     "n_refused": "Requests that were malformed.",
-    "n_shut_out": "Connections off this machine that were shut out: without a key, or with one that is not let in.",
+    "n_shut_out": "Connections that were shut out: without a key that is let in, or with too many subscriptions.",
     "n_clips": "Clips of events that were written.",
     "n_clips_dropped": "Clips that were not written: too many at once, or a disk that is full.",
     "n_clips_removed": "Clips that were removed to keep to the quota.",

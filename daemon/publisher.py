@@ -18,11 +18,9 @@ from zmq.utils.monitor import recv_monitor_message
 from mird.daemon.curve import Gate
 from mird.daemon.endpoints import bind, notice_the_vanished, open_gate, unbind_file
 from mird.daemon.messages import SCHEMA, Event, MessageError, Published, State, pack, to_map
+from mird.daemon.subscriptions import Subscriptions
 
 MAX_RUNNING_EVENTS = 1024
-MAX_SUBSCRIPTIONS = 4096
-"""Prefixes that are known here, for :meth:`Publisher.has_subscriber`. ZeroMQ itself has no bound, nor a way to refuse
-one: a socket with XPUB_MANUAL keeps what it was asked for, too."""
 MAX_PREFIX_BYTES = 512
 MAX_PER_SERVICE = 1000
 
@@ -53,8 +51,6 @@ class Publisher:
         Messages that were sent, without replays.
     n_unsendable : int
         Messages that the wire format does not allow, such as one with NaN; they are logged and dropped.
-    n_shut_out : int
-        Connections that were refused: without a key, with one that is not on the allow-list, or of no ZeroMQ at all.
 
     Raises
     ------
@@ -67,13 +63,12 @@ class Publisher:
         self.run_id = uuid.uuid4().hex[:16]
         self.n_published = 0
         self.n_unsendable = 0
-        self.n_shut_out = 0
         self._gate: Gate | None = None
         self._seq: dict[bytes, int] = {}
         self._states: dict[bytes, dict[str, Any]] = {}
         self._running: dict[tuple[bytes, str], dict[str, Any]] = {}
-        self._prefixes: set[bytes] = set()
-        self._n_unknown = 0  # subscriptions beyond MAX_SUBSCRIPTIONS
+        self._n_refused = 0
+        self._subscriptions = Subscriptions()
         self._peers: set[int] = set()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
@@ -97,13 +92,21 @@ class Publisher:
         self.close()
 
     @property
+    def n_shut_out(self) -> int:
+        """Connections that were refused or cut off.
+
+        Without a key, with one that is not on the allow-list, of no ZeroMQ at all, or with too many subscriptions.
+        """
+        return self._n_refused + self._subscriptions.n_cut_off
+
+    @property
     def n_subscribers(self) -> int:
         """Connections there are, as of the last :meth:`service`."""
         return len(self._peers)
 
     def has_subscriber(self, topic: bytes) -> bool:
         """Whether anybody asked for this topic, as of the last :meth:`service`."""
-        return topic.startswith(tuple(self._prefixes))
+        return topic.startswith(tuple(self._subscriptions.prefixes))
 
     def publish(self, message: Published) -> None:
         """Send a message to its subscribers; never waits, and raises nothing for what is in the message.
@@ -136,19 +139,12 @@ class Publisher:
         self._count_peers()
         if self._gate is not None:
             self._gate.attend(self._socket, self.endpoint)
-        joined = []
-        for request in self._requests():
-            prefix = request[1:]
-            if request[:1] == b"\x00":
-                self._prefixes.discard(prefix)
-            elif request[:1] == b"\x01":
-                joined.append(prefix)
-                self._take_in(prefix)
+        joined = tuple(self._joined())
         if not joined:
             return
         running = ((topic, values) for (topic, _), values in self._running.items())
         for topic, values in [*self._states.items(), *running]:
-            if topic.startswith(tuple(joined)):
+            if topic.startswith(joined):
                 values.update(replay=True, t_mono_ns=time.monotonic_ns(), t_utc_ns=time.time_ns())
                 self._send(topic, pack(values))
 
@@ -163,10 +159,10 @@ class Publisher:
         Before the first :meth:`publish` only: the processing thread never waits.
         """
         deadline_s = time.monotonic() + timeout_s
-        while not self._prefixes and time.monotonic() < deadline_s:
+        while not self._subscriptions.prefixes and time.monotonic() < deadline_s:
             self._socket.poll(10)
             self.service()
-        return bool(self._prefixes)
+        return bool(self._subscriptions.prefixes)
 
     def close(self, flush_s: float = 0.0) -> None:
         """Close the socket; idempotent.
@@ -198,28 +194,23 @@ class Publisher:
                 if len(self._running) > MAX_RUNNING_EVENTS:
                     del self._running[next(iter(self._running))]
 
-    def _take_in(self, prefix: bytes) -> None:
-        if prefix in self._prefixes or len(self._prefixes) < MAX_SUBSCRIPTIONS:
-            self._prefixes.add(prefix)
-            return
-        self._n_unknown += 1
-        if self._n_unknown % MAX_SUBSCRIPTIONS == 1:
-            _log.error(
-                "%s: subscribers hold more than %d subscriptions (%d beyond), which fill the memory: see who connects "
-                "there (ss -p); an ipc:// address is for its file's group alone (setting publish)",
-                self.endpoint,
-                MAX_SUBSCRIPTIONS,
-                self._n_unknown,
-            )
-
     def _send(self, topic: bytes, payload: bytes) -> None:
         self._socket.send_multipart((topic, payload), zmq.DONTWAIT)
 
-    def _requests(self) -> Iterator[bytes]:
+    def _joined(self) -> Iterator[bytes]:
+        """The prefixes that somebody asked for since the last time."""
+        for request in self._requests():
+            if not self._subscriptions.knows(request):
+                self._count_peers()  # whoever came since they were counted
+            prefix = self._subscriptions.take(request, self.endpoint)
+            if prefix is not None:
+                yield prefix
+
+    def _requests(self) -> Iterator[zmq.Frame]:
         """What came in on the socket: subscriptions, or anything else that somebody sent."""
         for _ in range(MAX_PER_SERVICE):
             try:
-                yield self._socket.recv(zmq.DONTWAIT)
+                yield self._socket.recv(zmq.DONTWAIT, copy=False)
             except zmq.Again:
                 return
 
@@ -230,8 +221,12 @@ class Publisher:
             except zmq.Again:
                 return
             if event["event"] & _REFUSED:
-                self.n_shut_out += 1
-            elif event["event"] == zmq.EVENT_ACCEPTED:
-                self._peers.add(event["value"])
+                self._n_refused += 1
+                continue
+            descriptor = event["value"]
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                self._peers.add(descriptor)
+                self._subscriptions.came(descriptor)
             else:
-                self._peers.discard(event["value"])
+                self._peers.discard(descriptor)
+                self._subscriptions.left(descriptor)

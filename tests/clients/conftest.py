@@ -99,7 +99,7 @@ class Show:
             self._to_send.put(message)
 
     def wait_for_subscriber(self) -> None:
-        wait_until(lambda: bool(self._publisher._prefixes), "a subscriber")
+        wait_until(lambda: bool(self._publisher._subscriptions.prefixes), "a subscriber")
 
     def stop(self) -> None:
         if not self._stop.is_set():

@@ -18,7 +18,7 @@ HEARTBEAT = Heartbeat(
 
 async def joined(publisher: Publisher, subscriber: AsyncSubscriber) -> None:
     async with asyncio.timeout(10.0):
-        while not all(prefix in publisher._prefixes for prefix in subscriber._prefixes()):
+        while not all(prefix in publisher._subscriptions.prefixes for prefix in subscriber._prefixes()):
             publisher.service()
             await asyncio.sleep(0.001)
 

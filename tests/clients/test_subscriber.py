@@ -92,7 +92,7 @@ def join(publisher: Publisher) -> Iterator[Join]:
         for _ in subscriber._prefixes():
             assert publisher._socket.poll(5000)
             publisher.service()
-            if all(prefix in publisher._prefixes for prefix in subscriber._prefixes()):
+            if all(prefix in publisher._subscriptions.prefixes for prefix in subscriber._prefixes()):
                 break
         return subscriber
 

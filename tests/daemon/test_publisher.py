@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import zmq
 
 from mird.daemon.errors import EndpointError
 from mird.daemon.messages import Event, Level, Message, State, decode
-from mird.daemon.publisher import MAX_SUBSCRIPTIONS, Publisher
+from mird.daemon.publisher import Publisher
+from mird.daemon.subscriptions import MAX_PER_CONNECTION
 
 LEVEL = Level(source="desk", channel=1, stream_id="s1", sample_end=4410, rms_dbfs=-20.0, peak_dbfs=-6.0)
 STATE = State(
@@ -201,22 +203,54 @@ def test_what_subscribers_send_is_no_harm(publisher: Publisher) -> None:
         assert decode(socket.recv_multipart()[1]).kind == "level"
 
 
-def test_more_subscriptions_than_anybody_needs_are_told_of_once(
-    publisher: Publisher, join: Join, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "ipc://{}/publish"])
+def test_who_asks_for_too_much_is_cut_off_and_nobody_else(
+    tmp_path: Path, endpoint: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    socket = join(high_water_mark=0)
-    for number in range(MAX_SUBSCRIPTIONS + 50):
-        socket.subscribe(f"nonsense/{number}".encode())
-    deadline_s = time.monotonic() + 10.0
-    while not caplog.records and time.monotonic() < deadline_s:
-        time.sleep(0.01)
-        publisher.service()
-    publisher.publish(LEVEL)
-    assert socket.poll(5000), "who subscribed gets on"
-    publisher.service()
+    with Publisher(endpoint.format(tmp_path)) as publisher, zmq.Context() as context, ExitStack() as stack:
+        good, greedy = (stack.enter_context(context.socket(zmq.SUB)) for _ in range(2))
+        for socket in (good, greedy):
+            socket.linger = 0
+            socket.set_hwm(0)
+            socket.reconnect_ivl = -1
+        for number in range(MAX_PER_CONNECTION - 1):
+            good.subscribe(f"rare/{number}".encode())
+        good.subscribe(b"mird/1/")
+        good.connect(publisher.endpoint)
+        until(publisher, lambda: publisher.has_subscriber(LEVEL.topic()))
+        assert publisher.n_shut_out == 0, "so many are nobody's fault"
+        for number in range(20 * MAX_PER_CONNECTION):
+            greedy.subscribe(f"nonsense/{number}".encode())
+        greedy.connect(publisher.endpoint)
+        n_sent = 0
+        while publisher.n_shut_out == 0 or publisher.n_subscribers > 1:
+            publisher.publish(LEVEL)
+            n_sent += 1
+            publisher.service()
+            time.sleep(0.01)
+            assert n_sent < 2000
+        until(
+            publisher, lambda: not any(prefix.startswith(b"nonsense") for prefix in publisher._subscriptions.prefixes)
+        )
+        good.rcvtimeo = 5000
+        assert [received(good).seq for _ in range(n_sent)] == list(range(n_sent))
+        assert publisher.has_subscriber(LEVEL.topic())
     (told,) = caplog.messages
-    assert "subscribers hold more than 4096 subscriptions" in told
-    assert publisher.endpoint in told
+    assert told.startswith(f"{publisher.endpoint}: a subscriber that asked for too much was cut off (1 so far)")
+
+
+def test_subscriptions_of_all_together_are_bounded(
+    publisher: Publisher, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mird.daemon.subscriptions.MAX_TOGETHER", 3)
+    for number in range(3):
+        join(b"mird/1/%d" % number)
+        publisher.service()
+    late = join(b"mird/1/late")
+    until(publisher, lambda: publisher.n_shut_out > 0)
+    assert not publisher.has_subscriber(b"mird/1/late")
+    late.close()
+    until(publisher, lambda: publisher.n_subscribers == 3)
 
 
 def test_nan_is_dropped_counted_and_logged(publisher: Publisher, join: Join, caplog: pytest.LogCaptureFixture) -> None:
