@@ -105,11 +105,15 @@ def symmetric_graph(model: ModelProto) -> ModelProto:
     pairs: dict[str, tuple[NodeProto, NodeProto]] = {}
     made: set[str] = set()
     quantised = {node.output[0]: node for node in model.graph.node if node.op_type == QUANTISE}
+    quantised_weights = {
+        node.output[0] for node in model.graph.node if node.op_type == DEQUANTISE and node.input[0] in arrays
+    }
     for node in model.graph.node:
         if node.op_type == QUANTISE:
             continue
         if node.op_type != DEQUANTISE:
-            rounded = pairs.keys() & set(node.input) if node.op_type == "Conv" else set()
+            in_int8 = node.op_type == "Conv" and node.input[1] in quantised_weights
+            rounded = pairs.keys() & set(node.input) if in_int8 else set()
             for name in sorted(rounded - made):
                 nodes.extend(pairs[name])
             made |= rounded

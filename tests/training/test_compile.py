@@ -54,8 +54,8 @@ def test_engine_is_compiled_and_found_again(
     assert (layers["convolution half"], layers["matrix_multiply half"]) == (53, 2)
     assert layers.get("quantize int8", 0) == nodes["QuantizeLinear"]
     assert layers.get("dequantize half", 0) == nodes["DequantizeLinear"]
-    assert (nodes["DequantizeLinear"] >= 80) == (precision == "int8")
-    assert plan.manifest["weights"].get("INT8", 0) >= (20 if precision == "int8" else 0)  # of the engine that was built
+    assert (nodes["DequantizeLinear"] >= 60) == (precision == "int8")
+    assert plan.manifest["weights"].get("INT8", 0) >= (10 if precision == "int8" else 0)  # of the engine that was built
     assert plan.manifest["weights"].get("HALF", 0) >= (20 if precision == "float16" else 0)
     assert "FLOAT" not in plan.manifest["weights"]
     assert plan.manifest["buckets"] == list(BUCKETS)
