@@ -16,7 +16,7 @@ from typing import Any
 
 from mird.kernels.errors import EngineError
 
-DEFINITION = 2
+DEFINITION = 3
 """Raised when the same encoder would be rewritten or compiled to another plan."""
 
 BUCKETS = (1, 8, 32, 64)
