@@ -104,9 +104,14 @@ def run(args: argparse.Namespace) -> int:
             clips=clips,
             keys=keys,
         )
+
+        def interrupt(*_: object) -> None:
+            daemon.stop()
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the end hangs, a second one is heeded at once
+
         signal.signal(signal.SIGHUP, lambda *_: daemon.ask_reload())
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: daemon.stop())
+        signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
+        signal.signal(signal.SIGINT, interrupt)
         if args.quiet:
             daemon.run()
             return 0

@@ -175,5 +175,9 @@ def _wait_for_lock(descriptor: int, path: Path, timeout_s: float) -> None:
                     f"support set {path} is being edited by another process for {timeout_s:g} s; try again"
                 ) from None
             time.sleep(LOCK_POLL_S)
+        except OSError as error:  # a file system without locks
+            raise SupportError(
+                f"support set {path} cannot be locked: {error.strerror}; keep it on a local disk (setting support)"
+            ) from error
         else:
             return

@@ -18,6 +18,7 @@ import pytest
 import soundfile
 
 from mird.clients.control import ControlClient
+from mird.clients.errors import ClientError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +64,34 @@ def test_a_signal_ends_the_running_events_and_the_daemon(
         assert_said_goodbye(listener, start)
     assert not list((user.folder / "runtime" / "mird").iterdir()), "its socket is gone"
     assert not (user.folder / "publish").exists()
+
+
+def test_an_end_that_hangs_is_ended_by_a_second_interrupt(user: "User", demonstration: "Demonstration") -> None:
+    support = user.folder / "mine.mird"
+    process = user.start("run", "--quiet", "--source", f"file:{demonstration.path}", "--loop", "--support", support)
+
+    def answers() -> bool:
+        try:
+            with ControlClient(user.control, timeout_s=2.0) as daemon:
+                return bool(daemon.status())
+        except ClientError:
+            return False
+
+    try:
+        while not answers():
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.mkfifo(support)  # whoever reads it waits, as for a disk that does not answer
+        while answers():
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2.0)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5.0) == -signal.SIGINT
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_a_request_ends_it_too(user: "User", demonstration: "Demonstration") -> None:
