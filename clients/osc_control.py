@@ -131,6 +131,10 @@ class OscControl:
         except ClientError as error:
             reply = osc_message(f"{PREFIX}error", (verb[:64], _one_line(str(error)), error.exit_status))
             _log.warning("OSC control: %s", error)
+        except Exception as error:  # noqa: BLE001 - without this thread nobody would be answered any more, unsaid
+            what = f"a fault in mird: {type(error).__name__}: {error}"
+            reply = osc_message(f"{PREFIX}error", (verb[:64], _one_line(what)[:256], 1))
+            _log.exception("OSC control: %s", address[:64])
         try:
             self._socket.sendto(reply.dgram, sender)
         except OSError as error:

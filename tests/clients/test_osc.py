@@ -223,7 +223,11 @@ def control(tmp_path: Path) -> Iterator[tuple[OscControl, list[Mapping[str, Any]
         asked.append(arguments)
         raise ClipError(f"there is no class {arguments['name']!r}")
 
-    handlers = {"forget": forget, "classes": lambda _: {"classes": [{"name": "viola"}, {"name": "琵琶"}]}}
+    handlers = {
+        "forget": forget,
+        "classes": lambda _: {"classes": [{"name": "viola"}, {"name": "琵琶"}]},
+        "undo": lambda _: {"classes": [{"id": 7}]},  # as of a mird that this one does not know
+    }
     stop = threading.Event()
     with ControlServer(f"ipc://{tmp_path}/control", handlers) as server:
 
@@ -243,6 +247,7 @@ def test_control_answers_whoever_asked(control: tuple[OscControl, list[Mapping[s
     listening, asked = control
     desk = Desk(listening.address)
     assert desk.ask("classes", 1.0) == ["ok", "classes", "viola", "琵琶"]
+    assert desk.ask("undo") == ["error", "undo", "a fault in mird: KeyError: 'name'", 1]
     assert desk.ask("forget", "tuba") == ["error", "forget", "there is no class 'tuba'", 5]
     assert asked == [{"name": "tuba"}]
     desk.socket.close()
