@@ -1,10 +1,11 @@
 """False events per hour: sound that is no instrument, through the path of ``mird tag``, which is the live one.
 
-usage: MIRD_RECORDINGS=FOLDER python tests/benchmarks/false_events.py [--minutes 60] [--prompts FOLDER] [--out F]
+usage: MIRD_RECORDINGS=FOLDER python tests/benchmarks/false_events.py [--minutes 60] [--prompts FOLDER ...] [--out F]
 
 Made by formula with a seed: digital silence, dither and room tone, noise of five colours, hum, rain, applause. Spoken
-by espeak-ng, where it is installed, by other speakers than the encoder's background was made of. Announcements that
-people spoke, out of Debian's packages of prompts for telephone exchanges, where ``--prompts`` names a folder of them.
+by espeak-ng, where it is installed, by other speakers than the encoder's background was made of. What people spoke,
+where ``--prompts`` names folders of it: Debian has prompts for telephone exchanges (``asterisk-core-sounds-en-wav``)
+and the letters and syllables of a tutor in 20 languages (``klettres-data``).
 Recorded: what ``solo.csv``, ``phrases.csv`` and ``manifest.csv`` of the folder of recordings call no instrument, each
 take at each of two levels. Every passage of `PASSAGE_S` has a level of its own, from barely above the silence gate to
 loud. Every event counts, whatever its label.
@@ -20,7 +21,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ PASSAGE_S = 20.0
 LEVELS_DBFS = (-50.0, -42.0, -35.0, -28.0, -22.0, -16.0)
 COLOURS = {"white": 0.0, "pink": 1.0, "brown": 2.0, "blue": -1.0, "violet": -2.0}
 VOICES = ("en-gb", "en-us", "de", "fr", "it", "es", "pt-br", "nl")
+PROMPTS = {".wav", ".ogg"}
 NO_SPEECH = {"ascending-2tone", "beep", "beeperr", "descending-2tone", "tt-monkeys"}
 """Prompts that are no speech but tones, which are named after what they sound like, and monkeys."""
 TARGETS = {"silence": 0.0, "noise": 1.0, "speech": 2.0}
@@ -162,9 +164,9 @@ def recorded(folder: Path, wanted: tuple[str, ...]) -> Iterator[Samples]:
                 yield levelled(sound[: sounding[-1] + 1], dbfs)
 
 
-def announced(minutes: float, folder: Path) -> Iterator[Samples]:
-    """Prompts of telephone exchanges (``asterisk-core-sounds-*-wav``), one after the other, at speaking levels."""
-    paths = [path for path in sorted(folder.rglob("*.wav")) if path.stem not in NO_SPEECH]
+def prompted(minutes: float, folder: Path) -> Iterator[Samples]:
+    """Short recordings of people who speak, one after the other, at speaking levels."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix in PROMPTS and path.stem not in NO_SPEECH]
     np.random.default_rng(3).shuffle(paths)
     done_s = 0.0
     for k, path in enumerate(paths):
@@ -177,7 +179,7 @@ def announced(minutes: float, folder: Path) -> Iterator[Samples]:
         done_s += len(samples) / rate_hz
 
 
-def kinds(minutes: float, folder: Path | None, prompts: Path | None) -> dict[tuple[str, str], Iterator[Samples]]:
+def kinds(minutes: float, folder: Path | None, prompts: Sequence[Path]) -> dict[tuple[str, str], Iterator[Samples]]:
     """By group and kind: the passages."""
     found: dict[tuple[str, str], Iterator[Samples]] = {("silence", "zeros, dither, room tone"): silence(minutes)}
     for number, (colour, exponent) in enumerate(COLOURS.items()):
@@ -188,8 +190,8 @@ def kinds(minutes: float, folder: Path | None, prompts: Path | None) -> dict[tup
     if shutil.which("espeak-ng"):
         text = Path("/usr/share/common-licenses/GPL-3").read_text()
         found["speech", "espeak-ng"] = spoken(minutes, text)
-    if prompts is not None:
-        found["speech", "announcements, recorded"] = announced(minutes, prompts)
+    for each in prompts:
+        found["speech", f"{each.name}, recorded"] = prompted(minutes, each)
     if folder is not None:
         found["speech", "recorded"] = recorded(folder, ("_speech",))
         found["other", "rain and sea, recorded"] = recorded(folder, ("_env-rain", "_env-sea", "_env-ocean"))
@@ -249,7 +251,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0, metavar="N", help="of each kind that is made or spoken")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="kinds whose group or name holds one of the words")
-    parser.add_argument("--prompts", type=Path, metavar="FOLDER", help="of unpacked asterisk-core-sounds-*-wav")
+    parser.add_argument(
+        "--prompts", nargs="+", type=Path, default=[], metavar="FOLDER", help="WAV or Ogg files of people who speak"
+    )
     parser.add_argument("--hop-ms", type=int, default=100, metavar="N")
     parser.add_argument("--engine", default="", metavar="FILE", help="encoder; the shipped one by default")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file to write")

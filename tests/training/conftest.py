@@ -111,6 +111,8 @@ n_dims = 24
 [data]
 held_out_sources = ["attic"]
 n_composed = 2
+[augment]
+noise_db = [20.0, 40.0]  # so small a network learns little through more noise
 [optimiser]
 n_steps = 120
 n_classes = 4
