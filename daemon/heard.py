@@ -6,7 +6,7 @@ a ring of its own, whose `latest` any thread may call; a lock, held for microsec
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -25,7 +25,7 @@ LEVELS_S: Final = 60.0
 N_STRETCHES: Final = 32
 """Stretches that are kept of each channel once they have ended."""
 N_EMBEDDINGS: Final = 8
-"""Windows that are kept of a stretch, at least, where it has as many; twice as many at most."""
+"""Windows that are kept of a stretch, where it has as many; while it lasts, twice as many at most."""
 N_HOPS: Final = 128
 """Newest windows from among which a stretch that is told of late takes those that were heard before."""
 UNKNOWN_S: Final = 1.0
@@ -90,6 +90,7 @@ class _Spell:
     windows: list[tuple[float, NDArray[np.float32]]] = field(default_factory=list)  # (end_s, embedding)
     n_heard: int = 0
     stride: int = 1  # one of so many windows is kept
+    kept: NDArray[np.float32] | None = None  # once it has ended: the embeddings, in the place of the windows
 
     def add(self, end_s: float, embedding: NDArray[np.float32]) -> None:
         if self.n_heard % self.stride == 0:
@@ -104,16 +105,29 @@ class _Spell:
 
     def spread(self, window_s: float, n_most: int) -> NDArray[np.float32]:
         """Embeddings, shape (n, n_dims), of windows at least half of which lie in the stretch, where there are some."""
-        whole = [e for end_s, e in self.windows if end_s >= self.start_s + window_s / 2]
-        chosen = whole or [e for _, e in self.windows[-1:]]
-        rows = np.unique(np.linspace(0, len(chosen) - 1, min(n_most, len(chosen))).round().astype(int))
+        if self.kept is None:
+            whole = [e for end_s, e in self.windows if end_s >= self.start_s + window_s / 2]
+            chosen = whole or [e for _, e in self.windows[-1:]]
+        else:
+            chosen = list(self.kept)
+        rows = np.linspace(0, len(chosen) - 1, min(n_most, len(chosen))).round().astype(int)  # at least 1 apart
         return np.stack([chosen[row] for row in rows])
 
 
 class _Channel:
-    """What is kept of one channel."""
+    """What is kept of one channel.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    window_s : float
+    places : NDArray[float32], shape (N_STRETCHES, N_EMBEDDINGS, n_dims)
+        Where the embeddings of ended stretches go, the oldest over and over.
+    """
+
+    def __init__(self, window_s: float, places: NDArray[np.float32]) -> None:
+        self._window_s = window_s
+        self._places = places
+        self._n_ended = 0
         self.level: ChannelLevel | None = None
         self.gates: deque[tuple[float, float]] = deque()  # (time_s, dBFS), of the last LEVELS_S
         self.hops: deque[tuple[float, NDArray[np.float32]]] = deque(maxlen=N_HOPS)
@@ -133,7 +147,15 @@ class _Channel:
         spell.end_s = time_s
         spell.windows = [each for each in spell.windows if each[0] <= time_s] or spell.windows[:1]
         if spell.windows and (spell.event_id or spell.lasts_s(time_s) >= UNKNOWN_S):
-            self.ended.append(spell)
+            self.keep(spell)
+
+    def keep(self, spell: _Spell) -> None:
+        """Remember one that has ended, in the place of the oldest."""
+        chosen = spell.spread(self._window_s, N_EMBEDDINGS)
+        kept = self._places[self._n_ended % N_STRETCHES, : len(chosen)]
+        kept[:] = chosen
+        self._n_ended += 1
+        self.ended.append(replace(spell, windows=[], kept=kept))
 
     def spells(self) -> list[_Spell]:
         """Those that can be corrected, the newest first."""
@@ -155,6 +177,8 @@ class Heard:
         The front end's.
     window_s : float
         Of a window.
+    n_dims : int
+        Of an embedding.
     earlier : Heard, optional
         Of the stream before: what ended in it can still be corrected.
     """
@@ -166,6 +190,7 @@ class Heard:
         channels: tuple[int, ...],
         rate_hz: int,
         window_s: float,
+        n_dims: int,
         earlier: "Heard | None" = None,
     ) -> None:
         self.stream_id, self.source = stream_id, source
@@ -174,10 +199,13 @@ class Heard:
         self._lock = threading.Lock()
         n_frames = min((SOUND_S + 1) * rate_hz, MAX_SOUND_BYTES // (4 * len(channels)))
         self._ring = Ring(n_frames, len(channels))
-        self._channels = {channel: _Channel() for channel in channels}
+        # Filled, not only reserved: as large at the start as after hours of events.
+        places = np.full((len(channels), N_STRETCHES, N_EMBEDDINGS, n_dims), 0.0, np.float32)
+        self._channels = {channel: _Channel(window_s, places[row]) for row, channel in enumerate(channels)}
         if earlier is not None:
             for channel in set(channels) & set(earlier.channels):
-                self._channels[channel].ended = earlier.ended(channel)  # a copy: somebody may still look at the other
+                for spell in earlier.ended(channel):
+                    self._channels[channel].keep(spell)
 
     # ---- processing thread
 
@@ -243,10 +271,10 @@ class Heard:
                         channel.end(spell, time_s)
                 channel.event = channel.unknown = None
 
-    def ended(self, channel: int) -> deque[_Spell]:
-        """What has ended on a channel, for the stream after this one."""
+    def ended(self, channel: int) -> list[_Spell]:
+        """What has ended on a channel, the oldest first, for the stream that begins once this one is closed."""
         with self._lock:
-            return self._channels[channel].ended.copy()
+            return list(self._channels[channel].ended)
 
     # ---- any thread
 

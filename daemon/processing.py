@@ -191,9 +191,15 @@ class Processing:
             self._publisher.forget(self.source)
         self.source = stream.source
         self.progress.newest.clear()
-        front_end = self._recognizer.card.front_end
+        card = self._recognizer.card
         self.heard = Heard(
-            stream.stream_id, stream.source, stream.channels, front_end.rate_hz, front_end.window_s, self.heard
+            stream.stream_id,
+            stream.source,
+            stream.channels,
+            card.front_end.rate_hz,
+            card.front_end.window_s,
+            len(card.head.gamma),
+            self.heard,
         )
         return Pipeline(self._recognizer, stream, self.settings, self.heard)
 

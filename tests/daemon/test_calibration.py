@@ -78,7 +78,7 @@ def test_gates_that_somebody_else_wrote_are_put_in_force_whole_or_not_at_all(tmp
 
 
 def test_before_the_first_hop_there_is_nothing_to_calibrate_with(store: SupportStore, tmp_path: Path) -> None:
-    heard = Heard("s1", "desk", (1,), 1000, 3.0)
+    heard = Heard("s1", "desk", (1,), 1000, 3.0, 1)
     heard.push(np.zeros((2000, 1), np.float32))
     calibration = Calibration(tmp_path / "calibration.json")
     with pytest.raises(SourceError, match="first window was not heard to its end yet"):

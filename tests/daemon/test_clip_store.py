@@ -23,7 +23,7 @@ NAME = "20260101T000000.250Z-2-viola_d_amore-e1.flac"
 @pytest.fixture
 def heard() -> Heard:
     """Twenty seconds of two channels: a ramp, and noise."""
-    one = Heard("s1", "desk", (1, 2), RATE_HZ, 1.0)
+    one = Heard("s1", "desk", (1, 2), RATE_HZ, 1.0, 4)
     ramp = np.linspace(-1, 1, 20 * RATE_HZ, dtype=np.float32)
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, len(ramp)).astype(np.float32)
     one.push(np.stack([ramp, noise], axis=1))

@@ -1,6 +1,8 @@
 """What is kept of what was heard: sound, stretches, levels; bounded, and read while it is written."""
 
+import gc
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,21 +10,22 @@ from numpy.typing import NDArray
 
 from mird.daemon.decision import Change, Verdict
 from mird.daemon.errors import ClipError
-from mird.daemon.heard import LEVELS_S, MAX_SOUND_BYTES, N_EMBEDDINGS, N_STRETCHES, SOUND_S, ChannelLevel, Heard
+from mird.daemon.heard import LEVELS_S, MAX_SOUND_BYTES, N_EMBEDDINGS, N_HOPS, N_STRETCHES, SOUND_S, ChannelLevel, Heard
 
 RATE_HZ = 1_000
 HOP_S = 0.1
 
 
-def heard_of(channels: tuple[int, ...] = (1,), earlier: Heard | None = None) -> Heard:
-    return Heard("5f0c1a2b3c4d5e6f", "desk", channels, RATE_HZ, 1.0, earlier)
+def heard_of(channels: tuple[int, ...] = (1,), earlier: Heard | None = None, n_dims: int = 1) -> Heard:
+    return Heard("5f0c1a2b3c4d5e6f", "desk", channels, RATE_HZ, 1.0, n_dims, earlier)
 
 
 class Player:
     """Feeds a channel hop by hop; the embedding of a hop is its time."""
 
-    def __init__(self, heard: Heard, channel: int = 1) -> None:
+    def __init__(self, heard: Heard, channel: int = 1, n_dims: int = 1) -> None:
         self.heard, self.channel, self.time_s = heard, channel, 1.0
+        self._n_dims = n_dims
         self._running: Change | None = None
         self._n_events = 0
 
@@ -44,7 +47,7 @@ class Player:
             self.time_s = round(self.time_s + HOP_S, 6)
             verdict = Verdict(label, 0.9, np.zeros(0, np.float32), tuple(changes), label, 0.9)
             level = ChannelLevel(self.channel, dbfs, dbfs + 3, label, 0.9)
-            embedding = None if label == "silence" else np.array([self.time_s], np.float32)
+            embedding = None if label == "silence" else np.full(self._n_dims, self.time_s, np.float32)
             self.heard.hop(level, dbfs, self.time_s, verdict, embedding)
             changes = []
         return self._running.event_id if self._running else ""
@@ -72,7 +75,7 @@ def test_the_newest_sound_is_kept_and_no_more_than_30_s() -> None:
 
 
 def test_many_channels_are_kept_for_less_time() -> None:
-    heard = Heard("5f0c1a2b3c4d5e6f", "desk", tuple(range(1, 257)), 44_100, 1.0)
+    heard = Heard("5f0c1a2b3c4d5e6f", "desk", tuple(range(1, 257)), 44_100, 1.0, 1)
     heard.push(np.ones((1, 256), np.float32))
     assert heard.sound(256, 30.0).shape == (1,)
     assert heard._ring.n_frames * 256 * 4 <= MAX_SOUND_BYTES
@@ -147,6 +150,25 @@ def test_old_events_are_forgotten() -> None:
     player.hops("flute", 0.5)
     with pytest.raises(ClipError, match=f"event '{first}' is not among the last {N_STRETCHES} of a channel"):
         heard.stretch(None, first, 5)
+
+
+def test_it_is_as_large_after_the_first_event_as_after_hours_of_them() -> None:
+    heard = heard_of(n_dims=256)
+    player = Player(heard, n_dims=256)
+    player.hops("silence", LEVELS_S)
+    player.hops("viola", 30.0)  # the newest windows are many
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for _ in range(N_STRETCHES):
+            player.hops("flute", 2.0)
+            player.hops("viola", 2.0)
+        gc.collect()
+        growth = tracemalloc.get_traced_memory()[0] - N_HOPS * (256 * 4 + 256)  # those replaced older ones, unseen
+    finally:
+        tracemalloc.stop()
+    assert growth < 64 << 10, "kept one by one, so many stretches take 300 to 600 KiB"
+    assert len(heard.ended(1)) == N_STRETCHES
 
 
 def test_channels_are_told_apart() -> None:

@@ -308,7 +308,7 @@ def test_the_first_event_begins_where_the_sound_does(
 
 
 def heard_of(stream: Stream) -> Heard:
-    return Heard(stream.stream_id, stream.source, stream.channels, RATE_HZ, 1.0)
+    return Heard(stream.stream_id, stream.source, stream.channels, RATE_HZ, 1.0, 256)  # of the shipped encoder
 
 
 def test_what_is_heard_is_kept_for_whoever_enrols_or_corrects(
