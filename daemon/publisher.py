@@ -21,8 +21,8 @@ from mird.daemon.messages import SCHEMA, Event, MessageError, Published, State, 
 from mird.daemon.subscriptions import Subscriptions
 
 MAX_RUNNING_EVENTS = 1024
-MAX_PREFIX_BYTES = 256
-"""Of which a topic has 88 at most: whoever sends more is disconnected."""
+MAX_PREFIX_BYTES = 512
+"""A topic has 88 at most; a handshake with keys needs more than 256. Whoever sends more is disconnected."""
 MAX_PER_SERVICE = 1000
 
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL

@@ -196,7 +196,7 @@ def test_what_subscribers_send_is_no_harm(publisher: Publisher) -> None:
         socket.linger = 0
         socket.rcvtimeo = 5000
         socket.connect(publisher.endpoint)
-        for request in (b"", b"hello", b"\x02", b"\x00never", b"\x01\xff\xfe", b"\x01" + b"x" * 200, b"\x01mird/1/"):
+        for request in (b"", b"hello", b"\x02", b"\x00never", b"\x01\xff\xfe", b"\x01" + b"x" * 300, b"\x01mird/1/"):
             socket.send(request)
         until(publisher, lambda: publisher.has_subscriber(STATE.topic()))
         publisher.publish(LEVEL)
