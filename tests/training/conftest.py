@@ -114,7 +114,7 @@ n_composed = 2
 [augment]
 noise_db = [20.0, 40.0]  # so small a network learns little through more noise
 [optimiser]
-n_steps = 120
+n_steps = 240
 n_classes = 4
 n_per_class = 3
 rate = 5e-3

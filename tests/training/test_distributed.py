@@ -70,7 +70,7 @@ def test_processes_draw_apart_and_stay_together(trained: Any, orchestra: Path, t
 def test_command_trains_goes_on_and_exports_once(trained: Any, orchestra: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     recipe = tmp_path / "tiny.toml"
-    recipe.write_text(trained.recipe.read_text().replace("n_steps = 120", "n_steps = 20"))
+    recipe.write_text(trained.recipe.read_text().replace("n_steps = 240", "n_steps = 20"))
     options = (
         "--recipe",
         recipe,

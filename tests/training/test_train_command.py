@@ -38,7 +38,7 @@ def test_run_leaves_both_encoders_and_a_report(trained: Any) -> None:
         "run.json",
     }
     report = json.loads((trained.folder / "run.json").read_text())
-    assert (report["name"], report["steps"]) == ("tiny", 120)
+    assert (report["name"], report["steps"]) == ("tiny", 240)
     assert (report["n_clips"], report["n_classes"], report["n_sources"]) == (44, 7, 2)
     assert report["recipe"]["data"]["held_out_sources"] == ["attic"]
     assert report["fingerprint"] in trained.printed
@@ -114,15 +114,15 @@ def test_interrupted_run_goes_on_to_the_same_weights(trained: Any, orchestra: Pa
     stopped = re.search(rb"stopped at step (\d+); go on with --resume", shown)
     assert stopped, shown.decode()
     step = int(stopped.group(1))
-    assert 0 < step < 120
+    assert 0 < step < 240
     assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
 
     whole, part = (torch.load(each / "checkpoint.pt", weights_only=True) for each in (trained.folder, folder))
-    assert (whole["step"], part["step"]) == (120, step)
+    assert (whole["step"], part["step"]) == (240, step)
     recipe = read_recipe(trained.recipe)
     data = load_data([orchestra], [], recipe, trained.cache)
     check_machine("cpu", 1)
-    assert train(recipe, data, folder, resume=True).step == 120
+    assert train(recipe, data, folder, resume=True).step == 240
     resumed = torch.load(folder / "checkpoint.pt", weights_only=True)
     for module in ("encoder", "classifier", "averaged"):
         differing = [key for key, value in whole[module].items() if not torch.equal(value, resumed[module][key])]
