@@ -133,10 +133,10 @@ def run(args: argparse.Namespace) -> int:
         finally:
             for number, handler in before:
                 signal.signal(number, handler)
+    leave_world(world)
     if trainer.step < recipe.optimiser.n_steps:
         console.print(f"stopped at step {trainer.step}; go on with --resume", highlight=False)
         return 130
-    leave_world(world)
     if not world.is_first:
         return 0
     card = finish(recipe, data, trainer, args.name or recipe_file.stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ def join_world(device: str) -> tuple[World, str]:
 
 
 def leave_world(world: World) -> None:
-    """Take leave of the other processes."""
+    """Take leave of the other processes; after it none can be reached. No trainer may be running."""
     if world.size > 1:
+        gc.collect()  # what was wrapped for the work together refers to itself, and would keep the connections
         distributed.destroy_process_group()

@@ -112,12 +112,8 @@ class Trainer:
         self.classifier = CosineClassifier(
             recipe.network.n_dims, len(self._sampler.classes), options.scale, options.margin
         ).to(self._device)
-        whole = Step(self.encoder, self.classifier, self._device.type, bf16=options.bf16)
-        self._compute: nn.Module = whole
-        if world.size > 1:
-            self._compute = nn.parallel.DistributedDataParallel(
-                whole, device_ids=[self._device] if self._device.type == "cuda" else None
-            )
+        self._whole = Step(self.encoder, self.classifier, self._device.type, bf16=options.bf16)
+        self._compute: nn.Module = self._whole
         average = torch.optim.swa_utils.get_ema_multi_avg_fn(options.average)  # type: ignore[no-untyped-call]
         self.averaged = torch.optim.swa_utils.AveragedModel(self.encoder, multi_avg_fn=average, use_buffers=True)
         self._optimiser = torch.optim.AdamW(
@@ -144,11 +140,20 @@ class Trainer:
         TrainingError
             If the loss or its gradient is no longer finite; the last checkpoint is from before.
         """
-        while self.step < self.recipe.optimiser.n_steps and not self._world.any(here=stop()):
-            on_step(self._one_step())
-            if self.step % checkpoint_every == 0:
-                self.save()
-        self.save()
+        if self._world.size > 1:
+            self._compute = nn.parallel.DistributedDataParallel(
+                self._whole, device_ids=[self._device] if self._device.type == "cuda" else None
+            )
+        try:
+            while self.step < self.recipe.optimiser.n_steps and not self._world.any(here=stop()):
+                on_step(self._one_step())
+                if self.step % checkpoint_every == 0:
+                    self.save()
+            self.save()
+        finally:
+            # What is wrapped holds the connections to the others, whose threads must have ended before the process
+            # does: one that is met at work by the interpreter's end aborts it.
+            self._compute = self._whole
 
     def _one_step(self) -> StepReport:
         options = self.recipe.optimiser
