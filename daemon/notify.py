@@ -132,8 +132,7 @@ class Notifier:
         text = "; ".join(filter(None, (self._text, self._held_for)))
         line = " ".join(text.split()).encode(errors="replace")[:MAX_STATUS_BYTES].decode(errors="ignore")
         if line != self._status:
-            self._status = line
-            self._send(f"STATUS={line}")
+            self._status = line if self._send(f"STATUS={line}") else ""
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
@@ -191,9 +190,10 @@ class Notifier:
             self._ending = True
         self._send("STOPPING=1", PATIENCE_S)
 
-    def _send(self, message: str, patience_s: float = 0.0) -> None:
+    def _send(self, message: str, patience_s: float = 0.0) -> bool:
+        """Whether it was taken, or nobody is to be told."""
         if not self._address:
-            return
+            return True
         deadline_s = time.monotonic() + patience_s
         error = self._try(message)
         while isinstance(error, BlockingIOError) and time.monotonic() < deadline_s:
@@ -203,6 +203,7 @@ class Notifier:
             self.n_unsent += 1
             if self.n_unsent == 1:
                 _log.warning("systemd cannot be told %s: %s", message.partition("\n")[0], error.strerror)
+        return error is None
 
     def _try(self, message: str) -> OSError | None:
         try:

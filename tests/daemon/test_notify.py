@@ -235,6 +235,21 @@ def test_a_manager_that_takes_nothing_does_not_hold_the_processing_thread(manage
     assert time.monotonic() - began_s < 2.0
 
 
+def test_a_status_that_was_not_taken_is_told_again(manager: Manager, address: str) -> None:
+    notifier = Notifier(address, watchdog_s=1e-9)
+    n_taken = 0
+    while not notifier.n_unsent:
+        n_taken += 1
+        notifier.alive()
+    notifier.status("LIVE")
+    assert notifier.n_unsent == 2
+    assert {manager.next() for _ in range(n_taken - 1)} == {"WATCHDOG=1"}
+    for _ in range(2):
+        notifier.status("LIVE")
+    assert manager.next() == "STATUS=LIVE"
+    manager.assert_nothing()
+
+
 def test_a_manager_that_has_gone_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     notifier = Notifier(str(tmp_path / "none"))
     notifier.ready()

@@ -56,10 +56,10 @@ class Running:
         self.opener, self.daemon, self.socket, self.subscriber = opener, daemon, socket, subscriber
         self.told: list[str] = []
 
-    def until(self, wanted: str, timeout_s: float = 20.0) -> None:
-        """Read what systemd is told, up to a message that begins so."""
+    def until(self, wanted: str, timeout_s: float = 20.0, ending: str = "") -> None:
+        """Read what systemd is told, up to a message that begins and ends so."""
         deadline_s = time.monotonic() + timeout_s
-        while not (self.told and self.told[-1].startswith(wanted)):
+        while not (self.told and self.told[-1].startswith(wanted) and self.told[-1].endswith(ending)):
             self.socket.settimeout(max(0.01, deadline_s - time.monotonic()))
             self.told.append(self.socket.recv(65_536).decode())
 
@@ -112,8 +112,7 @@ def run(
 def test_ready_waits_for_the_engine_and_frames_do_not(run: Running, encoder: Encoder, *, builds: bool) -> None:
     assert isinstance(run.opener, Slow)
     of_cpu = run.frame().engine
-    run.until("STATUS=LIVE: ")
-    assert run.told[-1].endswith("; tensorrt_rtx compiles the encoder, and the CPU serves")
+    run.until("STATUS=LIVE: ", ending="; tensorrt_rtx compiles the encoder, and the CPU serves")
     for _ in range(3):
         run.until(EXTEND)
         run.until("WATCHDOG=1")
