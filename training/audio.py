@@ -1,4 +1,4 @@
-"""Reading clips for training and evaluation: files to mono float32 at the front end's rate."""
+"""Clips for training and evaluation: read as mono float32 at the front end's rate, and written."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import soxr
 from numpy.typing import NDArray
 
 from mird.training.errors import TrainingError
+
+CLIP_PEAK = 0.7
+"""Of the clips that are made: what a recorded one may well have."""
 
 
 def read_mono(path: Path, rate_hz: int) -> NDArray[np.float32]:
@@ -36,6 +39,27 @@ def read_mono(path: Path, rate_hz: int) -> NDArray[np.float32]:
     if file_rate_hz != rate_hz:
         mono = soxr.resample(mono, file_rate_hz, rate_hz, quality="HQ")
     return np.ascontiguousarray(mono, np.float32)
+
+
+def write_clip(path: Path, samples: NDArray[np.float32], rate_hz: int) -> None:
+    """Write a FLAC file of 16 bits, and the folders above it where they are missing.
+
+    Parameters
+    ----------
+    path : Path
+    samples : NDArray[float32], shape (n,), range [-1, 1]
+    rate_hz : int
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, rate_hz, subtype="PCM_16")
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise TrainingError(f"{path}: cannot write the sound: {error}") from None
 
 
 def fit_length(samples: NDArray[np.float32], n: int) -> NDArray[np.float32]:

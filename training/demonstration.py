@@ -7,8 +7,8 @@ from pathlib import Path
 
 import mido
 import numpy as np
-import soundfile
 
+from mird.training.audio import write_clip
 from mird.training.errors import TrainingError
 from mird.training.general_midi import PROGRAMS, Program
 from mird.training.render import RATE_HZ, TICKS_PER_S, check_soundfont, play
@@ -45,13 +45,12 @@ def make_demonstration(soundfont: Path, recording: Path, labels: Path) -> None:
         parts.append(part)
         start_s = number * (PART_S + REST_S)
         rows.append((start_s, start_s + PART_S, label))
+    write_clip(recording, np.concatenate(parts), RATE_HZ)
     try:
-        recording.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(recording, np.concatenate(parts), RATE_HZ, subtype="PCM_16")
         with labels.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([("start_s", "end_s", "label"), *rows])
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise TrainingError(f"{recording}: cannot write the demonstration: {error}") from None
+    except OSError as error:
+        raise TrainingError(f"{labels}: cannot write the labels: {error}") from None
 
 
 def _tune(program: Program, root: int) -> mido.MidiFile:

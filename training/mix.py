@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from mird.training.audio import read_mono
+from mird.training.audio import read_mono, write_clip
 from mird.training.compose import ComposeSettings, reverberate
 from mird.training.errors import TrainingError
 from mird.training.layouts import IRMAS
@@ -86,11 +85,7 @@ def mix_excerpts(
             rng = np.random.default_rng((seed, number, piece, part))
             sound = _excerpt(rng, cells[label][source], band)
             path = folder / code / f"[{code}][mix]{piece + 1:04d}__{part + 1}.flac"
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, sound, RATE_HZ, subtype="PCM_16")
-            except (OSError, soundfile.LibsndfileError) as error:
-                raise TrainingError(f"{path}: cannot write the excerpt: {error}") from None
+            write_clip(path, sound, RATE_HZ)
             rows.append((path.relative_to(folder), label, source, f"{code}/{piece + 1:04d}"))
             if progress:
                 progress(len(rows), total)

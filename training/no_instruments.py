@@ -11,10 +11,9 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from mird.training.audio import read_mono
+from mird.training.audio import CLIP_PEAK, read_mono, write_clip
 from mird.training.errors import TrainingError
 from mird.training.layouts import SUFFIXES
 from mird.training.manifest import write_manifest
@@ -22,7 +21,6 @@ from mird.training.noises import made_noises
 from mird.training.speech import Speaker, cut_speech, read_aloud, speakers
 
 RATE_HZ = 44_100
-PEAK = 0.7
 NOISES_EACH = 40
 """Windows of each colour of noise; hum has ten times as many."""
 JOINED_S = 8
@@ -73,7 +71,7 @@ def render_no_instruments(
         n_made = 0
         for n_made, window in enumerate(windows, start=1):
             path = folder / source / f"{n_made:04d}.flac"
-            _write(path, window)
+            write_clip(path, window / np.abs(window).max() * CLIP_PEAK, RATE_HZ)
             rows.append((path.relative_to(folder), label, source))
         if not n_made:
             raise TrainingError(f"{source}: holds less than eight seconds of sound; give a folder for each speaker")
@@ -96,11 +94,3 @@ def _recorded(rng: np.random.Generator, folder: Path) -> Iterator[Wave]:
         if sum(map(len, parts)) > JOINED_S * RATE_HZ:
             yield from cut_speech(np.concatenate(parts), RATE_HZ)
             parts = []
-
-
-def _write(path: Path, window: Wave) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, window / np.abs(window).max() * PEAK, RATE_HZ, subtype="PCM_16")
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise TrainingError(f"{path}: cannot write the clip: {error}") from None

@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from mird.training.audio import CLIP_PEAK, write_clip
 from mird.training.errors import TrainingError
 from mird.training.general_midi import PROGRAMS, Program
 from mird.training.manifest import write_manifest
@@ -75,11 +76,7 @@ def render_clips(
             if np.abs(clip).max() < QUIET:
                 continue
             path = folder / source / f"{second:04d}.flac"
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, clip / np.abs(clip).max() * 0.7, RATE_HZ, subtype="PCM_16")
-            except (OSError, soundfile.LibsndfileError) as error:
-                raise TrainingError(f"{path}: cannot write the clip: {error}") from None
+            write_clip(path, clip / np.abs(clip).max() * CLIP_PEAK, RATE_HZ)
             rows.append((path.relative_to(folder), program.label, source))
         if progress:
             progress(number + 1, len(jobs), "playing soundfonts")

@@ -137,7 +137,7 @@ def test_synthesiser_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_folder_that_cannot_be_written(soundfont: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(TrainingError, match="cannot write the clip"):
+    with pytest.raises(TrainingError, match="cannot write the sound"):
         render_clips([soundfont], tmp_path / "file", seconds=1, seed=0, programs=[VIOLIN])
 
 
