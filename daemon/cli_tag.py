@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--audacity", action="store_true", help="Audacity's label track; for one file of one channel")
     add_setting_arguments(
         parser, "channels", "hop_ms", "engine", "support", "silence_dbfs", "unknown_threshold", "smoothing_ms",
-        "hold_ms", "release_ms", "top_k", "threads", "class_thresholds",
+        "hold_ms", "wary_hold_ms", "release_ms", "top_k", "threads", "class_thresholds",
     )  # fmt: skip
 
 

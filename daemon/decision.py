@@ -5,6 +5,9 @@ Below the gate nothing but ``silence`` is said. Above it the scores are smoothed
 score reaches its threshold, and nobody does otherwise. A class that wins for `hold_s` starts an event; one that does
 not win for `release_s`, or while another one is held, ends its event. What is published is the class of the running
 event, else ``unknown``: the frames and the events tell the same story, and no hop alone starts either.
+
+Who speaks hits upon an instrument's sound now and then, for the length of a vowel. So where hardly anybody has won in
+the last seconds, the next who does must win for longer, up to `wary_hold_s`.
 """
 
 import math
@@ -20,6 +23,12 @@ from mird.daemon.errors import SettingsError
 
 SILENCE: Final = "silence"
 UNKNOWN: Final = "unknown"
+WARY_S: Final = 5.0
+"""Time constant with which it is remembered that nobody won."""
+WARY_SILENCE_S: Final = 30.0
+"""And with which silence makes that forgotten: a speaker's pauses are short."""
+WARY_SHARE: Final = 0.5
+"""The share of those seconds from which on it counts: players pause, too, and a sound's first window is mixed."""
 SLACK_S: Final = 1e-6
 """Times closer than this are the same: they come as quotients."""
 
@@ -40,6 +49,8 @@ class DecisionSettings:
         Time constant of the scores' smoothing; 0 leaves them as they are.
     hold_s : float >= 0
         Time that a class must win before its event starts.
+    wary_hold_s : float >= 0
+        In the place of `hold_s`, if it is longer, where nobody has won for some seconds; in between, what lies between.
     release_s : float >= 0
         Time that it must not win before its event ends.
     class_thresholds : Mapping[str, float]
@@ -56,11 +67,12 @@ class DecisionSettings:
     silence_hysteresis_db: float = 3.0
     smoothing_s: float = 0.05
     hold_s: float = 0.3
+    wary_hold_s: float = 1.3
     release_s: float = 0.3
     class_thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("silence_hysteresis_db", "smoothing_s", "hold_s", "release_s"):
+        for name in ("silence_hysteresis_db", "smoothing_s", "hold_s", "wary_hold_s", "release_s"):
             value = getattr(self, name)
             if not 0.0 <= value < math.inf:
                 raise SettingsError(f"{name}={value}: must be a number of at least 0")
@@ -172,6 +184,7 @@ class Decision:
     _open: bool | None  # None before the first step
     _candidate: _Spell | None
     _event: _Spell | None
+    _lost: float  # share of the last seconds in which nobody won, 0 to 1
 
     def __init__(self, settings: DecisionSettings, new_id: Callable[[], str] = lambda: uuid.uuid4().hex[:16]) -> None:
         self.settings = settings
@@ -215,6 +228,7 @@ class Decision:
         self._time_s = time_s
         changes: list[Change] = []
         if not self._open:
+            self._lost *= math.exp(-elapsed_s / WARY_SILENCE_S)
             self._names, self._smoothed = (), np.empty(0, dtype=np.float32)
             self._follow(None, 0.0, time_s, changes, time_s)
             return Verdict(SILENCE, 1.0, np.zeros_like(scores), tuple(changes), SILENCE, 1.0)
@@ -222,6 +236,9 @@ class Decision:
         if self._event is not None and self._event.label not in names:  # forgotten or renamed
             self._end(time_s, changes)
         winner, score = self._best(names, self._smoothed)
+        nobody = winner is None and self._event is None
+        if math.isfinite(elapsed_s):
+            self._lost = nobody + (self._lost - nobody) * math.exp(-elapsed_s / WARY_S)
         self._follow(winner, score, time_s, changes, time_s if since_s is None else since_s)
         raw_winner, raw_score = self._best(names, scores)
         label, confidence = UNKNOWN, 1.0 - float(self._smoothed.max(initial=0.0))
@@ -246,6 +263,7 @@ class Decision:
     def _reset(self) -> None:
         self._names, self._smoothed = (), np.empty(0, dtype=np.float32)
         self._time_s = self._open = self._candidate = self._event = None
+        self._lost = 0.0
 
     def _check(self, names: tuple[str, ...], scores: NDArray[np.float32], level_dbfs: float, time_s: float) -> None:
         if scores.shape != (len(names),):
@@ -298,7 +316,7 @@ class Decision:
         held = self._candidate
         if held is not None:
             held.win(score)
-            if time_s - held.start_s < self.settings.hold_s - SLACK_S:
+            if time_s - held.start_s < self._hold_s() - SLACK_S:
                 held = None
         if event is not None and event.gone_s is not None:
             released = time_s - event.gone_s >= self.settings.release_s - SLACK_S
@@ -308,6 +326,11 @@ class Decision:
             held.event_id = self._new_id()
             self._event, self._candidate = held, None
             changes.append(held.change("start", held.start_s))
+
+    def _hold_s(self) -> float:
+        """Time that a class must win now."""
+        hold_s, wary = self.settings.hold_s, max(0.0, self._lost - WARY_SHARE) / (1.0 - WARY_SHARE)
+        return hold_s + wary * max(0.0, self.settings.wary_hold_s - hold_s)
 
     def _end(self, time_s: float, changes: list[Change]) -> None:
         """End the running event, if any, when its class ceased to win, or now."""

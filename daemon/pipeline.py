@@ -65,6 +65,7 @@ def decision_settings(
         unknown_threshold=unknown_threshold if settings.unknown_threshold is None else settings.unknown_threshold,
         smoothing_s=settings.smoothing_ms / 1000,
         hold_s=settings.hold_ms / 1000,
+        wary_hold_s=settings.wary_hold_ms / 1000,
         release_s=settings.release_ms / 1000,
         class_thresholds={**settings.class_thresholds, **thresholds},
     )

@@ -15,6 +15,7 @@ HOT_SETTINGS: Final = frozenset(
         "smoothing_ms",
         "top_k",
         "unknown_threshold",
+        "wary_hold_ms",
     }
 )
 """Settings that a reload puts in force; the others need a restart."""

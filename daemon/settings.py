@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     hold_ms: Annotated[int, Field(ge=0, le=10_000)] = 300
     """Time that a class must lead before its event starts, in ms."""
 
+    wary_hold_ms: Annotated[int, Field(ge=0, le=10_000)] = 1300
+    """The same where no class has led for some seconds, as while somebody speaks; no less than hold_ms."""
+
     release_ms: Annotated[int, Field(ge=0, le=10_000)] = 300
     """Time that a class must be gone before its event ends, in ms."""
 
