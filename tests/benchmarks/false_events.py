@@ -4,8 +4,9 @@ usage: MIRD_RECORDINGS=FOLDER python tests/benchmarks/false_events.py [--minutes
 
 Made by formula with a seed: digital silence, dither and room tone, noise of five colours, hum, rain, applause. Spoken
 by espeak-ng, where it is installed, by other speakers than the encoder's background was made of. What people spoke,
-where ``--prompts`` names folders of it: Debian has prompts for telephone exchanges (``asterisk-core-sounds-en-wav``)
-and the letters and syllables of a tutor in 20 languages (``klettres-data``).
+where ``--prompts`` names folders of it: Debian has prompts for telephone exchanges (``asterisk-core-sounds-en-wav``),
+the letters and syllables of a tutor in 20 languages (``klettres-data``), the names of things in a dozen
+(``tuxpaint-stamps-default``), and the voices of games (``hedgewars-data``, ``0ad-data``, ``warzone2100-data``).
 Recorded: what ``solo.csv``, ``phrases.csv`` and ``manifest.csv`` of the folder of recordings call no instrument, each
 take at each of two levels. Every passage of `PASSAGE_S` has a level of its own, from barely above the silence gate to
 loud. Every event counts, whatever its label.
