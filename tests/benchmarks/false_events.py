@@ -256,10 +256,13 @@ def main() -> None:
         "--prompts", nargs="+", type=Path, default=[], metavar="FOLDER", help="WAV or Ogg files of people who speak"
     )
     parser.add_argument("--hop-ms", type=int, default=100, metavar="N")
+    parser.add_argument(
+        "--wary-hold-ms", type=int, default=Settings().wary_hold_ms, metavar="N", help="0: what the encoder does alone"
+    )
     parser.add_argument("--engine", default="", metavar="FILE", help="encoder; the shipped one by default")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file to write")
     args = parser.parse_args()
-    settings = Settings(hop_ms=args.hop_ms, engine=args.engine)
+    settings = Settings(hop_ms=args.hop_ms, engine=args.engine, wary_hold_ms=args.wary_hold_ms)
     encoder = open_engine(settings)
     snapshot = open_store(settings, encoder).snapshot
     tagger = Tagger(Recognizer(encoder), snapshot, settings)
@@ -270,6 +273,7 @@ def main() -> None:
         "n_classes": len(snapshot.prototypes.names),
         "unknown_threshold": card.unknown_threshold,
         "hop_ms": args.hop_ms,
+        "wary_hold_ms": args.wary_hold_ms,
         "kinds": [],
     }
     for (group, kind), passages in kinds(args.minutes, Path(folder) if folder else None, args.prompts).items():
