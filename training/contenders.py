@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mird.kernels.frontend import Transform
-from mird.training.fit import fit_whitening
-from mird.training.fitting import embed
+from mird.training.fitting import embed, project
 from mird.training.manifest import Recording
 from mird.training.material import Material
 from mird.training.paper import PairTrainer, PaperRecipe, Pictures, draw_pictures
@@ -186,14 +185,12 @@ class OwnContender:
         if not _run(trainer, CELL_STEPS, say, stop):
             return None
         rows = [i for i, row in enumerate(learnt.recordings) if row.is_instrument]
-        raw = embed(trainer.average, learnt.clean(rows), recipe)
-        labels, sources = ([getattr(learnt.recordings[i], what) for i in rows] for what in ("label", "source"))
-        whitening = fit_whitening(raw, labels, sources, recipe.fit.shrinkage)
+        projection = project(trainer.average, recipe, learnt, rows)
         of_table = self._of_table(material)
 
         def scores(numbers: Sequence[int], pairs: NDArray[np.int64]) -> NDArray[np.floating]:
             levels = material.clean([of_table[number] for number in numbers])
-            vectors = whitening.apply(embed(trainer.average, levels, recipe))
+            vectors = projection.apply(embed(trainer.average, levels, recipe))
             place = np.zeros(max(numbers) + 1, np.int64)
             place[list(numbers)] = np.arange(len(numbers))
             return cosine_score(vectors)(place[pairs])

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from mird.kernels.encoder import EncoderCard
 from mird.training.errors import TrainingError
-from mird.training.fit import Whitening
+from mird.training.fit import Projection, Whitening
 from mird.training.networks import STAGES, ResidualEncoder
 
 # Before the import: ONNX Runtime would else report to its maker and leave an identity in the user's home.
@@ -32,19 +32,32 @@ CALIBRATION_BATCH = 16
 
 
 class UnitEncoder(nn.Module):
-    """A pooled encoder whose embedding is whitened and of length one: what is exported."""
+    """A pooled encoder whose depths, whitened, make one vector of length one: what is exported."""
 
-    def __init__(self, encoder: ResidualEncoder, whitening: Whitening) -> None:
+    def __init__(self, encoder: ResidualEncoder, projection: Projection) -> None:
         super().__init__()
         self.encoder = encoder
-        self.whiten = nn.Linear(len(whitening.mean), len(whitening.mean))
+        self.whiten = nn.ModuleList(_linear(depth) for depth in projection.depths)
+        n_dims = len(projection.turn)
+        self.turn = nn.Linear(n_dims, n_dims, bias=False)
+        lengths = np.repeat(projection.lengths, [depth.matrix.shape[1] for depth in projection.depths])
         with torch.no_grad():
-            self.whiten.weight.copy_(torch.from_numpy(whitening.matrix.T))
-            self.whiten.bias.copy_(torch.from_numpy(-whitening.mean @ whitening.matrix))
+            self.turn.weight.copy_(torch.from_numpy((lengths[:, None] * projection.turn).T))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Unit vectors, shape (n, n_dims), of pictures, shape (n, 1, rows, columns)."""
-        return functional.normalize(self.whiten(self.encoder(pictures)))
+        depths = self.encoder.depths(pictures)
+        parts = [functional.normalize(whiten(x)) for whiten, x in zip(self.whiten, depths, strict=True)]
+        turned: Tensor = self.turn(torch.cat(parts, 1))
+        return turned
+
+
+def _linear(whitening: Whitening) -> nn.Linear:
+    layer = nn.Linear(*whitening.matrix.shape)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(whitening.matrix.T))
+        layer.bias.copy_(torch.from_numpy(-whitening.mean @ whitening.matrix))
+    return layer
 
 
 def weights_fingerprint(network: nn.Module, front_end_fingerprint: str) -> str:

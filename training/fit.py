@@ -1,4 +1,4 @@
-"""What is fitted on finished embeddings: whitening, the weighted L1, the threshold.
+"""What is fitted on a finished network: whitening and projection, the weighted L1, the threshold.
 
 Within-class covariance normalisation (Hatch, Kajarekar and Stolcke 2006) takes out what varies between players and
 rooms of one instrument; on unit vectors the weighted L1 of the paper then ranks much as the cosine does.
@@ -18,6 +18,7 @@ from scipy.special import expit
 
 from mird.kernels.similarity import Head, class_logits, prototypes
 from mird.training.episodes import Pool, draw_episode
+from mird.training.recipe import FitSettings
 
 Array = NDArray[np.float64]
 
@@ -30,13 +31,13 @@ MAX_REPRESENTATIVES = 48
 
 @dataclass(frozen=True)
 class Whitening:
-    """``(x - mean) @ matrix``: mean of shape (n_dims,), matrix of shape (n_dims, n_dims)."""
+    """``(x - mean) @ matrix``: mean of shape (n_features,), matrix of shape (n_features, n_dims)."""
 
     mean: Array
     matrix: Array
 
     def apply(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Whitened unit vectors, shape as given: (n, n_dims)."""
+        """Whitened unit vectors, shape (n, n_dims), of embeddings of shape (n, n_features)."""
         turned = (embeddings - self.mean) @ self.matrix
         unit: NDArray[np.float32] = (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
         return unit
@@ -45,10 +46,7 @@ class Whitening:
 def fit_whitening(
     embeddings: NDArray[np.floating], labels: Sequence[str], sources: Sequence[str], shrinkage: float
 ) -> Whitening:
-    """Within-class covariance normalisation, every (class, source) cell counting the same, and a rotation.
-
-    The cosine does not see the rotation, but the weighted L1 does: along the scatter's own axes it counts the strongest
-    differences too low, along random ones it ranks as the cosine within a point.
+    """Within-class covariance normalisation, every (class, source) cell counting the same.
 
     Parameters
     ----------
@@ -75,7 +73,58 @@ def fit_whitening(
     scatter /= n_cells
     scatter = (1 - shrinkage) * scatter + shrinkage * np.trace(scatter) / n_dims * np.eye(n_dims)
     values, vectors = np.linalg.eigh(scatter)
-    return Whitening(mean, (vectors / np.sqrt(values)) / deviation[:, None] @ rotation(n_dims))
+    return Whitening(mean, (vectors / np.sqrt(values)) / deviation[:, None])
+
+
+@dataclass(frozen=True)
+class Projection:
+    """From features of several depths of a network to the embedding that is shipped.
+
+    Attributes
+    ----------
+    depths : tuple of Whitening
+        Each gives unit vectors.
+    lengths : tuple of float > 0, one per depth
+        That its vectors get beside each other; their squares add up to 1.
+    turn : NDArray[float64], shape (n_dims, n_dims)
+        Orthogonal.
+    """
+
+    depths: tuple[Whitening, ...]
+    lengths: tuple[float, ...]
+    turn: Array
+
+    def apply(self, features: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
+        """Unit vectors, shape (n, n_dims), of each depth's features, shape (n, n_features)."""
+        parts = [a * depth.apply(x) for depth, a, x in zip(self.depths, self.lengths, features, strict=True)]
+        turned: NDArray[np.float32] = (np.concatenate(parts, axis=1) @ self.turn).astype(np.float32)
+        return turned
+
+
+def fit_projection(
+    features: Sequence[NDArray[np.floating]], labels: Sequence[str], sources: Sequence[str], settings: FitSettings
+) -> Projection:
+    """Whiten every depth, keep the axes along which training clips then differ most, and turn all to random ones.
+
+    The cosine does not see the turning, but the weighted L1 does: along the scatter's own axes it counts the strongest
+    differences too low, along random ones it ranks as the cosine within a point.
+
+    Parameters
+    ----------
+    features : sequence of NDArray[floating], each of shape (n, n_features)
+        Of training clips: the embedding that the loss saw, then the stages before it, the last one first.
+    labels, sources : sequence of str, one per clip
+    settings : FitSettings
+    """
+    shrinkage = (settings.shrinkage, *(settings.depth_shrinkage for _ in features[1:]))
+    depths = []
+    for found, towards in zip(features, shrinkage, strict=True):
+        whitening = fit_whitening(found, labels, sources, towards)
+        _, axes = np.linalg.eigh(np.cov(whitening.apply(found).T.astype(np.float64)))
+        depths.append(Whitening(whitening.mean, whitening.matrix @ axes[:, ::-1][:, : settings.depth_dims]))
+    weights = np.array([1.0, *settings.depth_weights])
+    n_dims = sum(depth.matrix.shape[1] for depth in depths)
+    return Projection(tuple(depths), tuple((weights / np.linalg.norm(weights)).tolist()), rotation(n_dims))
 
 
 def rotation(n_dims: int, seed: int = 0) -> Array:

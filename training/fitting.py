@@ -1,6 +1,6 @@
-"""From a trained encoder to a calibrated one: whitening, comparison, background and threshold.
+"""From a trained encoder to a calibrated one: projection, comparison, background and threshold.
 
-Whitening and comparison are fitted on training clips; scale, bias and threshold on the sources that the recipe holds
+Projection and comparison are fitted on training clips; scale, bias and threshold on the sources that the recipe holds
 out.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from mird.kernels.image import decibels
 from mird.kernels.scalogram import open_scalogram
@@ -22,16 +22,17 @@ from mird.training.episodes import Pool, pools
 from mird.training.errors import TrainingError
 from mird.training.fit import (
     THRESHOLD_SHOTS,
-    Whitening,
+    Projection,
     calibrate,
     draw_comparisons,
     fit_gamma,
+    fit_projection,
     fit_threshold,
-    fit_whitening,
     representatives,
 )
 from mird.training.manifest import Recording
 from mird.training.material import Material
+from mird.training.networks import ResidualEncoder
 from mird.training.noises import made_noises
 from mird.training.pictures import CACHE_RANGE_DB
 from mird.training.recipe import Recipe
@@ -49,46 +50,36 @@ THRESHOLD_WAY = 16
 class Fitted:
     """What an encoder's card and its last layer need."""
 
-    whitening: Whitening
+    projection: Projection
     head: Head
     background: NDArray[np.float32]
     threshold: float
 
 
-def fit_encoder(encoder: nn.Module, recipe: Recipe, material: Material, held_out: Material) -> Fitted:
+def fit_encoder(encoder: ResidualEncoder, recipe: Recipe, material: Material, held_out: Material) -> Fitted:
     """Fit everything that comes after the network.
 
     Parameters
     ----------
-    encoder : Module
-        Pictures to raw embeddings.
+    encoder : ResidualEncoder
+        Pictures to features, from several depths.
     material : Material
         What it was trained on.
     held_out : Material
         Recordings that it was not trained on; ``material`` where there are none.
     """
-    instruments = [i for i, r in enumerate(material.recordings) if r.is_instrument]
-    rows = [material.recordings[i] for i in instruments]
-    raw = embed(encoder, material.clean(instruments), recipe)
-    whitening = fit_whitening(raw, [r.label for r in rows], [r.source for r in rows], recipe.fit.shrinkage)
-    return fit_comparison(encoder, recipe, material, held_out, whitening)
-
-
-def fit_comparison(
-    encoder: nn.Module, recipe: Recipe, material: Material, held_out: Material, whitening: Whitening
-) -> Fitted:
-    """Fit comparison, background and threshold behind a given whitening; parameters as of :func:`fit_encoder`."""
     rng = np.random.default_rng(recipe.seed)
     instruments = [i for i, r in enumerate(material.recordings) if r.is_instrument]
-    gamma = _gamma(encoder, recipe, material, instruments, whitening, rng)
+    projection = project(encoder, recipe, material, instruments)
+    gamma = _gamma(encoder, recipe, material, instruments, projection, rng)
 
     known_rows = [i for i, r in enumerate(held_out.recordings) if r.is_instrument]
-    known_vectors = whitening.apply(embed(encoder, held_out.clean(known_rows), recipe))
+    known_vectors = projection.apply(embed(encoder, held_out.clean(known_rows), recipe))
     known = _usable([held_out.recordings[i] for i in known_rows], max(recipe.fit.shots))
     way = min(recipe.fit.way, len(known))
     head = calibrate(draw_comparisons(rng, known_vectors, known, known, FIT_EPISODES, way, recipe.fit.shots), gamma)
 
-    groups = _no_instruments(encoder, recipe, material, whitening, rng)
+    groups = _no_instruments(encoder, recipe, material, projection, rng)
     background = {label: representatives(vectors) for label, vectors in groups.items()}
     first, strangers, vectors = len(known_vectors), {}, [known_vectors]
     for label, found in groups.items():
@@ -112,7 +103,7 @@ def fit_comparison(
         [n for n in THRESHOLD_SHOTS if n <= max(recipe.fit.shots)],
     )
     everything = np.concatenate(list(background.values()))
-    return Fitted(whitening, head, everything, threshold)
+    return Fitted(projection, head, everything, threshold)
 
 
 def check_enough(recipe: Recipe, material: Material, held_out: Material) -> None:
@@ -133,33 +124,54 @@ def check_enough(recipe: Recipe, material: Material, held_out: Material) -> None
             )
 
 
+def project(encoder: ResidualEncoder, recipe: Recipe, material: Material, rows: Sequence[int]) -> Projection:
+    """Fit the projection on clips of a material, each clean and augmented.
+
+    So what noise, a room or a microphone does to a clip counts as what varies within an instrument. What a soundfont
+    makes of it does not, where there are recorded clips.
+    """
+    rows = [i for i in rows if not material.made[i]] or rows
+    clean = material.clean(rows)
+    hard = _augmented(clean, material, recipe)
+    features = [np.concatenate(pair) for pair in zip(*(embed(encoder, x, recipe) for x in (clean, hard)), strict=True)]
+    labels, sources = ([getattr(material.recordings[i], what) for i in rows] * 2 for what in ("label", "source"))
+    return fit_projection(features, labels, sources, recipe.fit)
+
+
 @torch.no_grad()
-def embed(encoder: nn.Module, levels: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
-    """Raw embeddings, shape (n, n_dims), of levels, shape (n, rows, columns)."""
+def embed(encoder: ResidualEncoder, levels: NDArray[np.float32], recipe: Recipe) -> list[NDArray[np.float32]]:
+    """Every depth's features, shape (n, n_features), of levels, shape (n, rows, columns)."""
     encoder.eval()
     device = next(encoder.parameters()).device
-    rows = []
+    parts = []
     for first in range(0, len(levels), EMBED_BATCH):
         x = to_input(torch.from_numpy(levels[first : first + EMBED_BATCH]), recipe.front_end.range_db)[:, None]
-        rows.append(encoder(x.to(device)).float().cpu().numpy())
-    return np.concatenate(rows)
+        parts.append([depth.float().cpu().numpy() for depth in encoder.depths(x.to(device))])
+    return [np.concatenate(depth) for depth in zip(*parts, strict=True)]
 
 
-def _gamma(
-    encoder: nn.Module,
-    recipe: Recipe,
-    material: Material,
-    instruments: list[int],
-    whitening: Whitening,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """The comparison's weights, on augmented training clips: clean ones are told apart too easily to learn from."""
-    levels = torch.from_numpy(material.draw(np.array(instruments), 1.0, rng))
+def _augmented(levels: NDArray[np.float32], material: Material, recipe: Recipe) -> NDArray[np.float32]:
+    """Every picture augmented as in training, with the recipe's seed."""
     noise = [i for i, r in enumerate(material.recordings) if not r.is_instrument]
     noises: Tensor = torch.from_numpy(material.clean(noise)) if noise else torch.zeros(0, *levels.shape[1:])
     generator = torch.Generator().manual_seed(recipe.seed)
-    hard = augment(levels, noises, replace(recipe.augment, share=1.0), generator).numpy()
-    vectors = whitening.apply(embed(encoder, hard, recipe))
+    hard: NDArray[np.float32] = augment(
+        torch.from_numpy(levels), noises, replace(recipe.augment, share=1.0), generator
+    ).numpy()
+    return hard
+
+
+def _gamma(
+    encoder: ResidualEncoder,
+    recipe: Recipe,
+    material: Material,
+    instruments: list[int],
+    projection: Projection,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """The comparison's weights, on augmented training clips: clean ones are told apart too easily to learn from."""
+    hard = _augmented(material.draw(np.array(instruments), 1.0, rng), material, recipe)
+    vectors = projection.apply(embed(encoder, hard, recipe))
     rows = [material.recordings[i] for i in instruments]
     # Query and support of one episode should not share a source, where enough classes have two.
     across = _usable([replace(r, take=r.source) for r in rows], max(recipe.fit.shots))
@@ -170,7 +182,7 @@ def _gamma(
 
 
 def _no_instruments(
-    encoder: nn.Module, recipe: Recipe, material: Material, whitening: Whitening, rng: np.random.Generator
+    encoder: ResidualEncoder, recipe: Recipe, material: Material, projection: Projection, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float32]]:
     """Embeddings of sounds that are no instrument: those of the manifests by class, and made ones."""
     front_end = recipe.front_end
@@ -178,13 +190,13 @@ def _no_instruments(
     groups = {}
     for label in sorted({r.label for r in material.recordings if not r.is_instrument}):
         clips = [i for i, r in enumerate(material.recordings) if r.label == label]
-        groups[label] = whitening.apply(embed(encoder, material.clean(clips), recipe))
+        groups[label] = projection.apply(embed(encoder, material.clean(clips), recipe))
     made = made_noises(rng, MADE_NOISES, front_end.window, front_end.rate_hz)
     made["speech"] = made_speech(rng, MADE_SPEECH, front_end.window, front_end.rate_hz)
     for name, windows in made.items():
         if not len(windows):
             continue
-        groups[name] = whitening.apply(embed(encoder, decibels(transform(windows), CACHE_RANGE_DB), recipe))
+        groups[name] = projection.apply(embed(encoder, decibels(transform(windows), CACHE_RANGE_DB), recipe))
     return groups
 
 

@@ -21,11 +21,14 @@ class Part:
     levels : NDArray[float16], shape (n_recordings, 1 + n_composed, rows, columns)
     weight : float > 0
         How often its sources are drawn beside those of other parts.
+    made : bool
+        Played by `mird render`, not recorded.
     """
 
     recordings: tuple[Recording, ...]
     levels: NDArray[np.float16]
     weight: float = 1.0
+    made: bool = False
 
 
 class Material:
@@ -53,6 +56,7 @@ class Material:
         self._part, self._row = part, row
         self.recordings = tuple(self._parts[p].recordings[r] for p, r in zip(part, row, strict=True))
         self.weights = tuple(self._parts[p].weight for p in part)
+        self.made = tuple(self._parts[p].made for p in part)
 
     def draw(self, clips: NDArray[np.int64], composed_share: float, rng: np.random.Generator) -> NDArray[np.float32]:
         """Levels of clips, shape (n, rows, columns), each clean or, with probability ``composed_share``, composed."""

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 STAGES = (3, 4, 6, 3)
+ENDS = (3, 7, 13, 16)
+"""Blocks that are done at the end of each stage."""
 Embedding = Literal["flatten", "pooled"]
 Kind = Literal["residual", "convolutional"]
 
@@ -51,6 +53,7 @@ class ResidualEncoder(nn.Module):
     embedding : {"flatten", "pooled"}
         ``flatten``: the paper's 2 x 2 average pool and flatten, 18,432 numbers for 224 x 224 at full width.
         ``pooled``: the mean over the map beside the loudest row's mean over time, projected to ``n_dims`` numbers.
+        The loss sees these; :meth:`depths` gives what the last three stages hold beside them.
     n_dims : int
         Length of a pooled embedding.
     """
@@ -76,14 +79,41 @@ class ResidualEncoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Embed pictures, shape (n, channels, rows, columns), range [0, 1]; returns (n, n_dims)."""
-        x = (pictures - 0.35) * 3.0
-        x = functional.max_pool2d(functional.relu(self.stem(x)), 3, 2)
-        x = self.stages(x)
+        x = self.stages(self._enter(pictures))
         if self.embedding == "flatten":
             return functional.avg_pool2d(x, 2).flatten(1)
-        both = torch.cat([x.mean((2, 3)), x.mean(3).amax(2)], 1)
-        embedded: Tensor = self.norm(self.project(both))
+        return self._embed(_pool(x))
+
+    def depths(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """Features of pictures, shape (n, channels, rows, columns), from four depths of a pooled encoder.
+
+        The embedding holds what tells the classes of training apart; what is before it is less their own, and tells
+        instruments apart that were not among them.
+
+        Returns
+        -------
+        tuple of Tensor, each of shape (n, n_features)
+            The embedding, and the pooled maps of the last, the third and the second stage.
+        """
+        x = self._enter(pictures)
+        pooled = []
+        for number, block in enumerate(self.stages, start=1):
+            x = block(x)
+            if number in ENDS[1:]:
+                pooled.append(_pool(x))
+        return (self._embed(pooled[-1]), *reversed(pooled))
+
+    def _enter(self, pictures: Tensor) -> Tensor:
+        return functional.max_pool2d(functional.relu(self.stem((pictures - 0.35) * 3.0)), 3, 2)
+
+    def _embed(self, pooled: Tensor) -> Tensor:
+        embedded: Tensor = self.norm(self.project(pooled))
         return embedded
+
+
+def _pool(x: Tensor) -> Tensor:
+    """The mean over the map beside the loudest row's mean over time: (n, c, h, w) to (n, 2 * c)."""
+    return torch.cat([x.mean((2, 3)), x.mean(3).amax(2)], 1)
 
 
 class ConvolutionalEncoder(nn.Module):

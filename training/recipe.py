@@ -64,16 +64,22 @@ class OptimiserSettings:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What is fitted on the finished embeddings.
+    """What is fitted on the finished network.
 
     Attributes
     ----------
-    shrinkage : range [0, 1]: of the whitening, towards the identity
+    depth_dims : numbers that each of four depths has in the embedding that is shipped
+    shrinkage, depth_shrinkage : range [0, 1]
+        Of the whitening, towards the identity: of the embedding that the loss saw, and of the stages before it.
+    depth_weights : of the last, the third and the second stage, beside 1 for the embedding that the loss saw
     stiffness : of the comparison's weights, towards one common weight
     way, shots : of the episodes that comparison and threshold are fitted on
     """
 
+    depth_dims: int = 128
     shrinkage: float = 0.3
+    depth_shrinkage: float = 0.6
+    depth_weights: tuple[float, float, float] = (1.0, 0.5, 0.5)
     stiffness: float = 0.01
     way: int = 8
     shots: tuple[int, ...] = (1, 2, 3, 5)

@@ -81,7 +81,7 @@ def load_data(
     silent: list[Recording] = []
     damaged: list[str] = []
 
-    def part(rows: Sequence[Recording], n_composed: int, weight: float, *, phrases: bool) -> Part:
+    def part(rows: Sequence[Recording], n_composed: int, weight: float, *, phrases: bool, made: bool = False) -> Part:
         settings = recipe.compose if phrases else replace(recipe.compose, phrase=0.0, chord=0.0)
         levels, sounding = build_cache(
             rows, recipe.front_end, cache, n_composed=n_composed, seed=recipe.seed, settings=settings, progress=progress
@@ -93,11 +93,12 @@ def load_data(
             except TrainingError as error:
                 damaged.append(str(error))
         kept = levels if sounding.all() else levels[np.flatnonzero(sounding)]
-        return Part(tuple(r for r, sounds in zip(rows, sounding, strict=True) if sounds), kept, weight)
+        return Part(tuple(r for r, sounds in zip(rows, sounding, strict=True) if sounds), kept, weight, made)
 
     parts = [part(training, options.n_composed, 1.0, phrases=True)] if training else []
     if extra:
-        parts.append(part(extra, options.n_composed_rendered, options.rendered_weight, phrases=False))
+        weight = options.rendered_weight
+        parts.append(part(extra, options.n_composed_rendered, weight, phrases=False, made=True))
     if not parts:
         raise TrainingError("nothing is left to train on: every source or class is held out")
     material = Material(parts)
@@ -167,7 +168,7 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
     """
     folder = trainer.folder
     fitted = fit_encoder(trainer.average, recipe, data.material, data.held_out)
-    network = UnitEncoder(trainer.average, fitted.whitening)
+    network = UnitEncoder(trainer.average, fitted.projection)
     front_end = recipe.front_end
     card = EncoderCard(
         f"{name} float32",
@@ -177,8 +178,9 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
         fitted.threshold,
         fitted.background,
     )
-    instruments = [i for i, r in enumerate(data.material.recordings) if r.is_instrument]
-    some = data.material.clean(instruments[:: max(1, len(instruments) // CALIBRATION_PICTURES)])
+    # With what is no instrument among them: noise fills a picture as no instrument does.
+    n_clips = len(data.material.recordings)
+    some = data.material.clean(range(0, n_clips, max(1, n_clips // CALIBRATION_PICTURES)))
     pictures = to_input(torch.from_numpy(some), front_end.range_db)[:, None]
     export_onnx(network, card, pictures.shape[1:], folder / FLOAT32)
     _check_export(network, pictures[:64], folder / FLOAT32)

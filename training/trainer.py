@@ -294,8 +294,11 @@ class Trainer:
 
 
 def _but_for_schedule(recipe: str) -> str:
-    """A recipe's text without what the schedule hangs on: a run may be made longer, or get over where it diverged."""
-    return re.sub(r"\b(rate|n_steps|steady)=[^,)]*", r"\1", recipe)
+    """A recipe's text without what the schedule hangs on: a run may be made longer, or get over where it diverged.
+
+    Nor is what is fitted after training of it, which comes last.
+    """
+    return re.sub(r"\b(rate|n_steps|steady)=[^,)]*", r"\1", recipe).partition("fit=")[0]
 
 
 def _schedule(done: float, warm_up: float, steady: float) -> float:

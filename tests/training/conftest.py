@@ -120,6 +120,7 @@ n_per_class = 3
 rate = 5e-3
 average = 0.8
 [fit]
+depth_dims = 20
 way = 4
 shots = [1, 2]
 """

@@ -13,11 +13,13 @@ from mird.training.fit import (
     calibrate,
     draw_comparisons,
     fit_gamma,
+    fit_projection,
     fit_threshold,
     fit_whitening,
     representatives,
     rotation,
 )
+from mird.training.recipe import FitSettings
 
 N_DIMS = 12
 N_CLASSES, N_SOURCES, N_EACH = 20, 3, 30
@@ -106,6 +108,31 @@ def test_rotation_brings_the_weighted_l1_to_the_order_of_the_cosine() -> None:
         return float(-spearmanr(l1, (vectors[:200] @ vectors[200:].T).ravel()).statistic)
 
     assert agreement(vectors @ turn) > agreement(vectors) + 0.1
+
+
+def test_a_depth_that_knows_more_makes_the_embedding_better(clips: tuple[Array, list[str], list[str]]) -> None:
+    """The embedding's features of half the classes fell together; the stage before it tells them apart."""
+    embeddings, labels, sources = clips
+    settings = FitSettings(depth_dims=8, depth_weights=(1.0, 0.5, 0.5))
+    number = np.array([int(label.split()[1]) for label in labels])
+    poor = np.where((number < N_CLASSES // 2)[:, None], embeddings - embeddings.mean(0), 0.0)
+    poor += 0.1 * np.random.default_rng(3).standard_normal(poor.shape)
+    stages = [np.concatenate([poor, poor], 1), poor, poor[:, :6]]
+    found = pools(range(len(labels)), labels, [str(i) for i in range(len(labels))])
+
+    def accuracy(features: list[Array]) -> float:
+        vectors = fit_projection(features, labels, sources, settings).apply(features)
+        assert vectors.shape == (len(labels), 8 + 8 + 8 + 6)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+        pairs = draw_comparisons(np.random.default_rng(2), vectors, found, found, 200, 10, [1])
+        nearest = pairs.differences.sum(1).reshape(-1, 10).argmin(1)
+        return float((nearest == pairs.same.reshape(-1, 10).argmax(1)).mean())
+
+    assert (
+        accuracy([poor, np.concatenate([embeddings, embeddings], 1), poor, poor[:, :6]])
+        > accuracy([poor, *stages]) + 0.05
+    )
 
 
 def test_every_source_counts_the_same(clips: tuple[Array, list[str], list[str]]) -> None:

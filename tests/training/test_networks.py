@@ -77,7 +77,13 @@ def test_light_sibling() -> None:
     projection = count_parameters(encoder.project) + count_parameters(encoder.norm)
     assert count_parameters(encoder) == 1_748_960
     assert count_parameters(encoder) - projection == 1_486_048
-    assert encoder(torch.rand(3, 1, 112, 112)).shape == (3, 256)
+    pictures = torch.rand(3, 1, 112, 112)
+    embedded = encoder(pictures)
+    assert embedded.shape == (3, 256)
+    depths = encoder.depths(pictures)
+    assert [tuple(each.shape) for each in depths] == [(3, 256), (3, 1024), (3, 512), (3, 256)]
+    assert torch.equal(depths[0], embedded)
+    assert all(torch.pdist(depth).min() > 0.0 for depth in depths), "every depth tells pictures apart"
 
 
 @torch.no_grad()

@@ -1,17 +1,12 @@
-"""Speech by a real espeak-ng, and the background of a shipped engine that is made of it."""
+"""Speech by a real espeak-ng."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mird.kernels.encoder import open_encoder
-from mird.kernels.recognizer import Recognizer
-from mird.training import background
 from mird.training.speech import made_speech
 
-ENGINE = Path(__file__).parents[2] / "configs" / "models" / "default.onnx"
 RATE_HZ = 44_100
 
 
@@ -33,22 +28,3 @@ def test_without_espeak_there_is_no_speech_and_a_word_about_it(
     with caplog.at_level(logging.WARNING):
         assert made_speech(np.random.default_rng(0), 5, 100, RATE_HZ).shape == (0, 100)
     assert "espeak-ng is not installed" in caplog.text
-
-
-def test_an_engine_gets_a_larger_background_and_stays_the_same_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(background, "MADE_SPEECH", 40)
-    monkeypatch.setattr(background, "MADE_NOISES", 2)
-    before = open_encoder(ENGINE)
-    n_vectors = background.extend(ENGINE, tmp_path / "new.onnx")
-    after = open_encoder(tmp_path / "new.onnx")
-    n_known = len(before.card.background)
-    assert n_vectors == len(after.card.background) == n_known + 6
-    np.testing.assert_array_equal(after.card.background[:n_known], before.card.background)
-    assert (after.card.fingerprint, after.card.unknown_threshold) == (
-        before.card.fingerprint,
-        before.card.unknown_threshold,
-    )
-    noise = np.random.default_rng(1).normal(0, 0.1, (1, RATE_HZ)).astype(np.float32)
-    np.testing.assert_array_equal(Recognizer(before).embed(noise), Recognizer(after).embed(noise))

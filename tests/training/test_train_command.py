@@ -53,9 +53,9 @@ def test_metadata_are_complete(trained: Any, file: str, precision: str) -> None:
     assert card.fingerprint == report["fingerprint"]
     assert card.unknown_threshold == report["unknown_threshold"]
     assert 0 < card.unknown_threshold < 1
-    assert card.head.gamma.shape == (24,)
+    assert card.head.gamma.shape == (80,), "20 numbers of each of four depths"
     assert card.head.gamma.mean() < 0
-    assert card.background.shape[1] == 24
+    assert card.background.shape[1] == 80
     np.testing.assert_allclose(np.linalg.norm(card.background, axis=1), 1.0, rtol=1e-5)
     onnx.checker.check_model(onnx.load(trained.folder / file))
 
