@@ -157,10 +157,11 @@ def test_takes_of_one_name_are_never_support_and_query(recognizer: Recognizer, e
     """Two classes of two takes, each there twice; each take sounds like one of the other class."""
     rows, vectors = [], []
     rng = np.random.default_rng(0)
-    takes = rng.standard_normal((2, 1, 24))
+    n_dims = len(recognizer.card.head.gamma)
+    takes = rng.standard_normal((2, 1, n_dims))
     for label in ("bell", "oboe"):
         for take in range(2):
-            vector = takes[take] + 0.1 * rng.standard_normal((1, 24))
+            vector = takes[take] + 0.1 * rng.standard_normal((1, n_dims))
             for _ in range(2):
                 rows.append(replace(embedded.recordings[0], label=label, original_name=f"{label} {take}"))
                 vectors.append((vector / np.linalg.norm(vector)).astype(np.float32))
