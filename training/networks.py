@@ -8,6 +8,7 @@ parameters; the convolutional one has 420,646,209. At a quarter of the width the
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 STAGES = (3, 4, 6, 3)
-ENDS = (3, 7, 13, 16)
+ENDS = tuple(accumulate(STAGES))
 """Blocks that are done at the end of each stage."""
 Embedding = Literal["flatten", "pooled"]
 Kind = Literal["residual", "convolutional"]
