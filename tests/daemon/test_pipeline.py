@@ -308,15 +308,16 @@ def test_the_first_event_begins_where_the_sound_does(
     assert abs(events[0].sample_start - n_silent) <= RATE_HZ // 50
 
 
-def heard_of(stream: Stream) -> Heard:
-    return Heard(stream.stream_id, stream.source, stream.channels, RATE_HZ, 1.0, 256)  # of the shipped encoder
+def heard_of(stream: Stream, recognizer: Recognizer) -> Heard:
+    n_dims = len(recognizer.card.head.gamma)
+    return Heard(stream.stream_id, stream.source, stream.channels, RATE_HZ, 1.0, n_dims)
 
 
 def test_what_is_heard_is_kept_for_whoever_enrols_or_corrects(
     recognizer: Recognizer, store: SupportStore, demonstration: Samples
 ) -> None:
     stream = stream_of(channels=(3,))
-    heard = heard_of(stream)
+    heard = heard_of(stream, recognizer)
     pipeline = Pipeline(recognizer, stream, Settings(), heard)
     samples = demonstration[: 5 * RATE_HZ]
     messages = messages_of(pipeline, blocks_of(samples, 4_410), store.snapshot)
@@ -336,7 +337,7 @@ def test_lost_sound_is_silence_in_what_is_kept_too(
     recognizer: Recognizer, store: SupportStore, demonstration: Samples
 ) -> None:
     stream = stream_of()
-    heard = heard_of(stream)
+    heard = heard_of(stream, recognizer)
     pipeline = Pipeline(recognizer, stream, Settings(), heard)
     chunks = [
         Chunk(0, demonstration[: 2 * RATE_HZ, None], 0),

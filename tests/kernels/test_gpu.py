@@ -179,9 +179,9 @@ def test_memory_that_is_short_is_one_line_and_the_cpu_serves(
     finally:
         hoard.clear()
     switching = SwitchingRecognizer(open_encoder(SHIPPED))
-    assert switching.embed(windows[:1]).shape == (1, 256)
+    assert switching.embed(windows[:1]).shape == (1, len(switching.card.head.gamma))
     switching.offer(opened(back_end.name, "float16", folder, windows, card))  # and once there is room, the GPU again
-    assert switching.embed(windows[:1]).shape == (1, 256)
+    assert switching.embed(windows[:1]).shape == (1, len(switching.card.head.gamma))
     assert switching.on_device
 
 
@@ -220,7 +220,7 @@ def test_pycuda_in_the_primary_context_shares_its_arrays(on_gpu: DeviceRecognize
     memory = cupy.cuda.UnownedMemory(int(theirs.gpudata), theirs.nbytes, theirs)
     seen = cupy.ndarray(numbers.shape, np.float32, cupy.cuda.MemoryPointer(memory, 0))
     np.testing.assert_array_equal((seen + 1).get(), numbers + 1)
-    assert on_gpu.embed(windows[:1]).shape == (1, 256)
+    assert on_gpu.embed(windows[:1]).shape == (1, len(on_gpu.card.head.gamma))
 
 
 def test_a_plan_that_was_cut_short_is_not_opened(

@@ -79,7 +79,7 @@ def test_types_are_those_that_were_asked_for(library: Any, precision: Precision)
 def test_every_picture_of_a_bucket_is_a_profile(library: Any) -> None:
     _, network = parse(library, make_logger(library), float_graph(load_graph(SHIPPED)).SerializeToString())
     assert tuple(network.get_input(0).shape) == (-1, 1, 112, 112)
-    assert tuple(network.get_output(0).shape) == (-1, 256)
+    assert tuple(network.get_output(0).shape) == (-1, len(open_encoder(SHIPPED).card.head.gamma))
     assert layer_types(library, network)["convolution float"] == 53
 
 
