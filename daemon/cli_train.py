@@ -54,6 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reproduce", choices=["table3", "table4"], help="train and test the table's cells, write report.md"
     )
     paper.add_argument("--splits", type=int, default=3, metavar="N", help="class splits of each row (default 3)")
+    paper.add_argument(
+        "--rows", type=int, action="extend", nargs="+", default=[], metavar="N",
+        help="only those that train on N classes (default: all)",
+    )  # fmt: skip
+    paper.add_argument(
+        "--picture", choices=["scalogram", "spectrogram"],
+        help="only that one; two commands may then fill one folder side by side (default: both)",
+    )  # fmt: skip
     parser.epilog = EPILOG
 
 

@@ -17,7 +17,7 @@ def run_reproduce(args: argparse.Namespace) -> int:
     from mird.training.errors import TrainingError
 
     try:
-        from mird.training.contenders import Contender, OwnContender, PairContender
+        from mird.training.contenders import TRANSFORMS, Contender, OwnContender, PairContender
         from mird.training.paper import read_paper_recipe
         from mird.training.recipe import read_recipe
         from mird.training.reproduce import TABLES, reproduce, rows_of
@@ -77,6 +77,8 @@ def run_reproduce(args: argparse.Namespace) -> int:
                 device=args.device,
                 progress=lambda done, total, what: bar.update(task, completed=done, total=total, description=what),
                 stop=lambda: interrupted,
+                pictures=[args.picture] if args.picture else list(TRANSFORMS),
+                rows=args.rows,
             )
     finally:
         for number, handler in before:

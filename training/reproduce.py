@@ -97,14 +97,32 @@ def split_classes(classes: Sequence[str], n_training: int, split: int) -> tuple[
     return training, tuple(name for i, name in enumerate(classes) if i not in chosen)
 
 
-def list_cells(table: Table, contenders: Mapping[str, Contender], n_splits: int) -> list[Cell]:
-    """All cells, the first split of every row before the second."""
+def list_cells(
+    table: Table,
+    contenders: Mapping[str, Contender],
+    n_splits: int,
+    *,
+    pictures: Sequence[str] = tuple(TRANSFORMS),
+    rows: Sequence[int] = (),
+) -> list[Cell]:
+    """The cells of some pictures and rows (of all rows where none is named), the first split of each before the second.
+
+    Raises
+    ------
+    TrainingError
+        If a row, which is called after its number of training classes, is none of the table's.
+    """
+    unknown = ", ".join(str(n) for n in rows if n not in table.n_training)
+    if unknown:
+        known = ", ".join(map(str, table.n_training))
+        raise TrainingError(f"row {unknown}: the table trains on {known} classes")
     return [
         Cell(name, picture, n, split)
         for split in range(n_splits)
         for name, contender in contenders.items()
         for picture in contender.shown
         for n in table.n_training
+        if picture in pictures and (n in rows or not rows)
     ]
 
 
@@ -118,8 +136,12 @@ def reproduce(
     progress: Callable[[int, int, str], None],
     stop: Callable[[], bool] = lambda: False,
     n_rounds: int = N_ROUNDS,
+    pictures: Sequence[str] = tuple(TRANSFORMS),
+    rows: Sequence[int] = (),
 ) -> Path:
     """Train and test every cell that is not done yet, and write the report.
+
+    Processes that share neither a picture nor a recipe may work in one folder at once.
 
     Parameters
     ----------
@@ -129,6 +151,8 @@ def reproduce(
         Keeps a file for each cell that is done, and the checkpoint of the one that is not.
     n_rounds : int > 0
         Rounds of 50 tasks; the paper's number unless for a trial.
+    pictures, rows : sequence
+        Which cells, as of :func:`list_cells`; the report covers whatever the folder has.
 
     Returns
     -------
@@ -138,11 +162,11 @@ def reproduce(
     Raises
     ------
     TrainingError
-        If a class of the table has too few recordings, or a file cannot be written.
+        If a class of the table has too few recordings, a row is none of the table's, or a file cannot be written.
     """
     table = TABLES[name]
     left_out: dict[str, None] = {}
-    cells = list_cells(table, contenders, n_splits)
+    cells = list_cells(table, contenders, n_splits, pictures=pictures, rows=rows)
     for number, cell in enumerate(cells):
         path = folder / CELLS / f"{cell.name}.json"
         contender = contenders[cell.recipe]

@@ -29,7 +29,7 @@ from mird.training.material import Material
 from mird.training.paper import PairTrainer, PaperRecipe, Pictures, draw_pictures, read_paper_recipe
 from mird.training.protocol import cosine_score, distance_score, draw_tasks, run_rounds
 from mird.training.recipe import Recipe, read_recipe
-from mird.training.reproduce import TABLES, Table, reproduce, split_classes
+from mird.training.reproduce import TABLES, Table, list_cells, reproduce, split_classes
 from mird.training.trainer import Trainer
 
 PROGRAM = Path(sys.executable).with_name("mird")
@@ -244,6 +244,17 @@ def test_table_is_filled_cell_by_cell_and_gone_on_with(
     (folder / "cells" / "paper-tiny-scalogram-2-0.json").write_text("{")
     with pytest.raises(TrainingError, match="damaged cell"):
         run(None)
+
+
+def test_a_command_fills_the_part_of_the_table_that_it_was_asked_for(
+    small_table: Table, recipe: PaperRecipe, tmp_path: Path
+) -> None:
+    shown = {name: PairContender(recipe, [], tmp_path, "cpu") for name in ("one", "other")}
+    names = [cell.name for cell in list_cells(small_table, shown, 2, pictures=["spectrogram"], rows=[4])]
+    assert names == ["one-spectrogram-4-0", "other-spectrogram-4-0", "one-spectrogram-4-1", "other-spectrogram-4-1"]
+    assert len(list_cells(small_table, shown, 2)) == 2 * 2 * 2 * 2
+    with pytest.raises(TrainingError, match="row 3: the table trains on 2, 4 classes"):
+        list_cells(small_table, shown, 2, rows=[2, 3])
 
 
 def test_our_recipe_learns_from_the_instruments_outside_the_table_and_never_from_its_test_classes(
