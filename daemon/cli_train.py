@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--name", default="", metavar="NAME", help="the encoder's name in messages (default: the recipe's)"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="steps in the place of the recipe's")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed in the place of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default 1)")
@@ -92,6 +93,10 @@ def run(args: argparse.Namespace) -> int:
         if args.steps < 1:
             raise TrainingError(f"--steps {args.steps}: must be at least 1")
         recipe = replace(recipe, optimiser=replace(recipe.optimiser, n_steps=args.steps))
+    if args.seed is not None:
+        if args.seed < 0:
+            raise TrainingError(f"--seed {args.seed}: must be at least 0")
+        recipe = replace(recipe, seed=args.seed)
     check_start(args.out, resume=args.resume)
     world, device = join_world(args.device)
     check_machine(device, args.threads)

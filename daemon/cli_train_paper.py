@@ -27,10 +27,10 @@ def run_reproduce(args: argparse.Namespace) -> int:
     from mird.training.layouts import read_recordings
     from mird.training.tables import read_toml
 
-    for option in ("splits", "steps"):
+    for option, least in (("splits", 1), ("steps", 1), ("seed", 0)):
         value = getattr(args, option)
-        if value is not None and value < 1:
-            raise TrainingError(f"--{option} {value}: must be at least 1")
+        if value is not None and value < least:
+            raise TrainingError(f"--{option} {value}: must be at least {least}")
     check_machine(args.device, args.threads)
     recordings = [row for path in args.manifests for row in read_recordings(path)]
     contenders: dict[str, Contender] = {}
@@ -40,11 +40,15 @@ def run_reproduce(args: argparse.Namespace) -> int:
         rows = rows_of(args.reproduce, recordings)
         if of_paper:
             recipe = read_paper_recipe(file)
+            if args.seed is not None:
+                recipe = replace(recipe, seed=args.seed)
             if args.steps is not None:
                 recipe = replace(recipe, pairs=replace(recipe.pairs, n_steps=args.steps))
             contenders[file.stem] = PairContender(recipe, rows, args.cache or args.out / "cache", args.device)
         else:
             own = read_recipe(file)
+            if args.seed is not None:
+                own = replace(own, seed=args.seed)
             if args.steps is not None:
                 own = replace(own, optimiser=replace(own.optimiser, n_steps=args.steps))
             contenders[file.stem] = OwnContender(

@@ -335,6 +335,7 @@ def test_command_is_interrupted_and_says_so(orchestra: Path, tmp_path: Path) -> 
     ("arguments", "said"),
     [
         (["--splits", "0"], "--splits 0: must be at least 1"),
+        (["--seed", "-1"], "--seed -1: must be at least 0"),
         (["--recipe", "paper-huge"], "recipes/paper-huge.toml: cannot read the recipe"),
         ([], "table3 needs 14 classes; without recordings: cello, clarinet"),
     ],

@@ -129,6 +129,17 @@ def test_interrupted_run_goes_on_to_the_same_weights(trained: Any, orchestra: Pa
         assert differing == []
 
 
+@pytest.mark.parametrize(
+    ("seed", "said"), [("1", "is of another recipe or other data"), ("-1", "--seed -1: must be at least 0")]
+)
+def test_a_seed_of_its_own_makes_another_run(
+    trained: Any, orchestra: Path, seed: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", str(orchestra), "--recipe", str(trained.recipe), "--out", str(trained.folder), "--resume"]
+    assert main([*command, "--cache", str(trained.cache), f"--seed={seed}"]) == 10
+    assert said in capsys.readouterr().err
+
+
 def test_folder_with_a_checkpoint_is_not_started_anew(
     trained: Any, orchestra: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
