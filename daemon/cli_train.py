@@ -43,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--name", default="", metavar="NAME", help="the encoder's name in messages (default: the recipe's)"
     )
     parser.add_argument("--steps", type=int, metavar="N", help="steps in the place of the recipe's")
+    parser.add_argument(
+        "--start", type=Path, metavar="FILE.onnx",
+        help="go on from this encoder's weights, in the place of random ones; with --steps 0 only fit it anew",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="seed in the place of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
@@ -90,8 +94,9 @@ def run(args: argparse.Namespace) -> int:
     recipe_file = Path(name) if Path(name).suffix else shipped(f"recipes/{name}.toml")
     recipe = read_recipe(recipe_file)
     if args.steps is not None:
-        if args.steps < 1:
-            raise TrainingError(f"--steps {args.steps}: must be at least 1")
+        least = 1 if args.start is None else 0
+        if args.steps < least:
+            raise TrainingError(f"--steps {args.steps}: must be at least {least}")
         recipe = replace(recipe, optimiser=replace(recipe.optimiser, n_steps=args.steps))
     if args.seed is not None:
         if args.seed < 0:
@@ -140,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
                     device=device,
                     world=world,
                     resume=args.resume,
+                    start=args.start,
                     on_step=on_step,
                     stop=lambda: interrupted,
                 )

@@ -27,6 +27,8 @@ def run_reproduce(args: argparse.Namespace) -> int:
     from mird.training.layouts import read_recordings
     from mird.training.tables import read_toml
 
+    if args.start is not None:
+        raise TrainingError("--start: the paper's tables start from random weights; leave it out with --reproduce")
     for option, least in (("splits", 1), ("steps", 1), ("seed", 0)):
         value = getattr(args, option)
         if value is not None and value < least:

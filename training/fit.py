@@ -48,6 +48,9 @@ def fit_whitening(
 ) -> Whitening:
     """Within-class covariance normalisation, every (class, source) cell counting the same.
 
+    What varies within a cell is measured from the cell's own centre: how sources of one class differ is not taken out,
+    which cost more among recordings of one source than it gave across sources.
+
     Parameters
     ----------
     embeddings : NDArray[floating], shape (n, n_dims)
@@ -65,9 +68,8 @@ def fit_whitening(
         cells = [
             scaled[(label_of == label) & (source_of == source)] for source in np.unique(source_of[label_of == label])
         ]
-        centre = np.mean([cell.mean(0) for cell in cells], axis=0)
         for cell in cells:
-            away = cell - centre
+            away = cell - cell.mean(0)
             scatter += away.T @ away / len(away)
             n_cells += 1
     scatter /= n_cells

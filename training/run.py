@@ -27,6 +27,7 @@ from mird.training.manifest import Recording, split_by_source
 from mird.training.material import Material, Part
 from mird.training.pictures import build_cache
 from mird.training.recipe import Recipe
+from mird.training.start import start_from
 from mird.training.trainer import StepReport, Trainer
 
 CALIBRATION_PICTURES = 512
@@ -139,21 +140,29 @@ def train(
     device: str = "cpu",
     world: World | None = None,
     resume: bool = False,
+    start: Path | None = None,
     on_step: Callable[[StepReport], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Trainer:
     """Train to the recipe's last step, or until ``stop()``.
 
+    Parameters
+    ----------
+    start : Path, optional
+        An exported encoder, whose weights take the place of random ones.
+
     Raises
     ------
-    TrainingError
-        If the folder holds another run's checkpoint and ``resume`` is not set, or training cannot go on.
+    EngineError, TrainingError
+        If the folder holds another run's checkpoint and ``resume`` is not set, ``start`` does not fit the recipe, or
+        training cannot go on.
     """
     if world is None or world.is_first:
         check_start(folder, resume=resume)
     trainer = Trainer(recipe, data.material, folder, device, world)
-    if resume:
-        trainer.resume()
+    if not (resume and trainer.resume()) and start is not None:
+        start_from(start, trainer.encoder, recipe.front_end, _some_pictures(recipe, data).to(device))
+        trainer.average.load_state_dict(trainer.encoder.state_dict())
     trainer.run(on_step, stop=stop)
     return trainer
 
@@ -178,10 +187,7 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
         fitted.threshold,
         fitted.background,
     )
-    # With what is no instrument among them: noise fills a picture as no instrument does.
-    n_clips = len(data.material.recordings)
-    some = data.material.clean(range(0, n_clips, max(1, n_clips // CALIBRATION_PICTURES)))
-    pictures = to_input(torch.from_numpy(some), front_end.range_db)[:, None]
+    pictures = _some_pictures(recipe, data)
     export_onnx(network, card, pictures.shape[1:], folder / FLOAT32)
     _check_export(network, pictures[:64], folder / FLOAT32)
     quantise(folder / FLOAT32, pictures.numpy(), replace(card, name=f"{name} int8"), folder / INT8)
@@ -203,6 +209,13 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
     except OSError as error:
         raise TrainingError(f"{folder / REPORT}: cannot write the report: {error.strerror}") from None
     return card
+
+
+def _some_pictures(recipe: Recipe, data: Data) -> Tensor:
+    """Of clips to train on, with what is no instrument among them: noise fills a picture as no instrument does."""
+    n_clips = len(data.material.recordings)
+    some = data.material.clean(range(0, n_clips, max(1, n_clips // CALIBRATION_PICTURES)))
+    return to_input(torch.from_numpy(some), recipe.front_end.range_db)[:, None]
 
 
 def _check_export(network: UnitEncoder, pictures: Tensor, path: Path) -> None:
