@@ -102,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
         if args.seed < 0:
             raise TrainingError(f"--seed {args.seed}: must be at least 0")
         recipe = replace(recipe, seed=args.seed)
+    if args.start is not None and not args.start.is_file():
+        raise TrainingError(f"--start {args.start}: no such file; name an encoder.onnx that mird train made")
     check_start(args.out, resume=args.resume)
     world, device = join_world(args.device)
     check_machine(device, args.threads)
