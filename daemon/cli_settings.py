@@ -30,7 +30,7 @@ OPTIONS = {
     "silence_dbfs": ("DBFS", "level below which a channel is silent (default -55)"),
     "unknown_threshold": ("SCORE", "score below which a sound is unknown, 0 to 1 (default: the encoder's calibration)"),
     "smoothing_ms": ("MS", "time constant of the scores' smoothing (default 50)"),
-    "hold_ms": ("MS", "time that a class must lead before its event starts (default 300)"),
+    "hold_ms": ("MS", "time that a class must lead before its event starts (default 200)"),
     "wary_hold_ms": ("MS", "the same where no class has led for some seconds, as in speech (default 1300)"),
     "release_ms": ("MS", "time that a class must be gone before its event ends (default 300)"),
     "top_k": ("N", "classes that a frame lists (default 5)"),

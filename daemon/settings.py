@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     smoothing_ms: Annotated[int, Field(ge=0, le=10_000)] = 50
     """Time constant of the scores' smoothing, in ms."""
 
-    hold_ms: Annotated[int, Field(ge=0, le=10_000)] = 300
+    hold_ms: Annotated[int, Field(ge=0, le=10_000)] = 200
     """Time that a class must lead before its event starts, in ms."""
 
     wary_hold_ms: Annotated[int, Field(ge=0, le=10_000)] = 1300

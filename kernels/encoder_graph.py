@@ -21,7 +21,9 @@ from mird.kernels.errors import EngineError
 Precision = Literal["float32", "float16", "int8"]
 
 HEAVY = frozenset({"Conv", "Gemm", "MatMul"})
-"""What may be computed with less precision; the normalisation after the last of them stays in float32."""
+"""What may be computed with less precision, up to the lengths that vectors are divided by."""
+
+LENGTH = "ReduceL2"
 
 QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 
@@ -139,9 +141,9 @@ def symmetric_graph(model: ModelProto) -> ModelProto:
 
 
 def half_graph(model: ModelProto) -> ModelProto:
-    """A network in float16 but for what comes after the last layer: a sum of squares may not fit there."""
+    """A network in float16 but for lengths of vectors and what hangs on them: a sum of squares may not fit there."""
     arrays = _arrays(model)
-    last = max((n for n, node in enumerate(model.graph.node) if node.op_type in HEAVY), default=-1)
+    half = _before_lengths(model)
     numbers = _float_names(model)
     halved = {each.name for each in model.graph.input}
     nodes: list[NodeProto] = []
@@ -149,18 +151,34 @@ def half_graph(model: ModelProto) -> ModelProto:
     for number, node in enumerate(model.graph.node):
         names = {}
         for name in node.input:
-            if name in arrays and arrays[name].dtype == np.float32 and number <= last:
+            if name in arrays and arrays[name].dtype == np.float32 and number in half:
                 names[name] = f"{name}_half"
                 arrays[names[name]] = arrays[name].astype(np.float16)
-            elif name in halved and number > last and node.op_type != "Shape":
+            elif name in halved and number not in half and node.op_type != "Shape":
                 names[name] = f"{name}_whole"
                 if name not in whole:
                     whole.add(name)
                     nodes.append(helper.make_node("Cast", [name], [names[name]], to=TensorProto.FLOAT))
         nodes.append(_reading(node, names))
-        if number <= last:
+        if number in half:
             halved.update(numbers.intersection(node.output))
     return _rebuilt(model, nodes, arrays, pictures=TensorProto.FLOAT16)
+
+
+def _before_lengths(model: ModelProto) -> set[int]:
+    """Numbers of the heavy nodes that no length leads to, and of all that leads to those."""
+    behind: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type == LENGTH or behind.intersection(node.input):
+            behind.update(node.output)
+    found: set[int] = set()
+    needed: set[str] = set()
+    for number, node in reversed(list(enumerate(model.graph.node))):
+        heavy = node.op_type in HEAVY and not behind.intersection(node.output)
+        if heavy or needed.intersection(node.output):
+            found.add(number)
+            needed.update(node.input)
+    return found
 
 
 def _arrays(model: ModelProto) -> Arrays:

@@ -54,8 +54,9 @@ def check_types(library: Any, network: Any, precision: Precision) -> None:
     Raises
     ------
     EngineError
-        A convolution or a matrix product has another type; a convolution has weights in int8 and reads what was not
-        quantised, or the other way round; or int8 was asked for, and no convolution computes in it.
+        A convolution or a matrix product, but for one that gives the embeddings, has another type; a convolution has
+        weights in int8 and reads what was not quantised, or the other way round; or int8 was asked for, and no
+        convolution computes in it.
     """
     wanted = LAYER_TYPES[precision]
     layers = [network.get_layer(number) for number in range(network.num_layers)]
@@ -69,6 +70,8 @@ def check_types(library: Any, network: Any, precision: Precision) -> None:
         if layer.type not in (library.LayerType.CONVOLUTION, library.LayerType.MATRIX_MULTIPLY):
             continue
         found = layer.get_output(0).dtype.name
+        if layer.get_output(0).name == network.get_output(0).name:
+            continue  # it turns what was divided by its length, in float32; the output's type is checked below
         if found != wanted:
             raise EngineError(f"layer {layer.name!r} would compute in {found}, and {precision} was asked for")
         if layer.type == library.LayerType.CONVOLUTION:
