@@ -2,7 +2,7 @@
 # Makes the shipped weights, and the model card's figures, out of recordings: every command of the card, in its order.
 # What is done is kept, and the same command goes on from there.
 #
-# usage: configs/models/build.sh DATA OUT [PEERS.npz ...]
+# usage: tests/benchmarks/build_weights.sh DATA OUT [PEERS.npz ...]
 #
 # DATA holds manifest.csv and phrases.csv; PEERS are vectors of other networks (mird evaluate --peers). Needs mird[train],
 # fluidsynth, espeak-ng and flite; downloads 1.6 GB of Debian packages with apt-get and installs none of them. Trains two
@@ -13,7 +13,7 @@ data=$(realpath "$1") peers=()
 for file in "${@:3}"; do
     peers+=(--peers "$(realpath "$file")")
 done
-benchmarks=$(realpath "$(dirname "$0")/../../tests/benchmarks")
+benchmarks=$(realpath "$(dirname "$0")")
 mkdir -p "$2"
 cd "$2"
 
