@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
 from mird.kernels.encoder import open_encoder
+from mird.kernels.encoder_graph import float_graph, load_graph
 from mird.kernels.frontend import FrontEnd
 from mird.training.errors import TrainingError
 from mird.training.networks import ResidualEncoder
@@ -44,35 +42,20 @@ def start_from(path: Path, encoder: ResidualEncoder, front_end: FrontEnd, pictur
     """
     if open_encoder(path).card.front_end != front_end:
         raise TrainingError(f"{path}: was trained on other pictures than the recipe's; give it the same [front_end]")
-    values = {each.name: numpy_helper.to_array(each) for each in onnx.load(str(path)).graph.initializer}
+    layers = float_graph(load_graph(path)).graph.initializer
+    # A weight that was rounded is called after the node that undoes it.
+    values = {each.name.removesuffix("_DequantizeLinear_Output"): numpy_helper.to_array(each) for each in layers}
     state = encoder.state_dict()
     norms = {name for name, module in encoder.named_modules() if isinstance(module, NORMS)}
     for name, old in state.items():
         if name.rpartition(".")[0] not in norms:
-            new = _weights(values, f"encoder.{name}")
+            new = values.get(f"encoder.{name}")
             if new is None or new.shape != tuple(old.shape):
                 found = "no such layer" if new is None else f"shape {new.shape}"
                 raise TrainingError(f"{path}: {name}: {found} where the recipe's network has {tuple(old.shape)}")
-            state[name] = torch.from_numpy(new)
+            state[name] = torch.from_numpy(new.astype(np.float32))
     encoder.load_state_dict(state)
     _settle(encoder, pictures)
-
-
-def _weights(values: dict[str, NDArray[Any]], name: str) -> NDArray[np.float32] | None:
-    """A layer's, of one output channel after the other; None if there are none of this name."""
-    if name in values:
-        return values[name].astype(np.float32)
-    whole = values.get(f"{name}_quantized")
-    if whole is None:
-        return None
-    # Of a bias they are called after the rounded numbers, of a weight after the weight.
-    scale, zero = (
-        values[f"{name}_{what}"] if f"{name}_{what}" in values else values[f"{name}_quantized_{what}"]
-        for what in ("scale", "zero_point")
-    )
-    along = (-1, *[1] * (whole.ndim - 1))
-    found: NDArray[np.float32] = (whole.astype(np.float32) - zero.reshape(along)) * scale.reshape(along)
-    return found
 
 
 def _settle(encoder: ResidualEncoder, pictures: Tensor) -> None:
