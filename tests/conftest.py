@@ -1,5 +1,6 @@
 """What every test has: settings, state and sockets in folders of its own, and the rule about skips in CI."""
 
+import faulthandler
 import os
 import shutil
 import subprocess
@@ -40,8 +41,30 @@ class SkipFails:
             terminalreporter.write_line(f"SKIPPED IN CI, where only tests marked gpu may be: {name}", red=True)
 
 
+class StuckCleanUp:
+    """Ends a run whose clean-up hangs: a test's time runs out once, and what is waited for after that never ends.
+
+    pytest's own `faulthandler_exit_on_timeout` is called off by the first exception.
+    """
+
+    PATIENCE_S = 120.0
+
+    def __init__(self) -> None:
+        self._stderr = os.dup(2)  # while nothing captures it yet
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Iterator[None]:
+        """Tell where it hangs, and end the run."""
+        faulthandler.dump_traceback_later(self.PATIENCE_S, file=self._stderr, exit=True)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Apply the rule about skips where ``CI`` is set."""
+    """Bound the clean-up of tests, and apply the rule about skips where ``CI`` is set."""
+    config.pluginmanager.register(StuckCleanUp(), "stuck-clean-up")
     if os.environ.get("CI"):
         config.pluginmanager.register(SkipFails(), "skip-fails")
 
