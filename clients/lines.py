@@ -3,7 +3,8 @@
 import json
 from datetime import datetime
 
-from mird.daemon.messages import Event, Frame, Heartbeat, Level, Message, to_map
+from mird.daemon.message_codec import to_map
+from mird.daemon.messages import Event, Frame, Heartbeat, Level, Message
 
 
 def json_line(message: Message) -> str:

@@ -9,6 +9,7 @@ import zmq
 
 from mird.clients.errors import ClientError
 from mird.clients.keys import Handshakes
+from mird.daemon.message_codec import decode
 from mird.daemon.messages import (
     DEFAULT_ENDPOINT,
     KINDS,
@@ -17,7 +18,6 @@ from mird.daemon.messages import (
     WHOLE_SOURCE_KINDS,
     Message,
     MessageError,
-    decode,
 )
 
 CHECK_MS = 200

@@ -8,14 +8,8 @@ import zmq.asyncio
 
 from mird.clients.keys import Handshakes
 from mird.clients.reception import connect_to
-from mird.daemon.messages import (
-    DEFAULT_ENDPOINT,
-    SCALOGRAM_ROOT,
-    SCHEMA,
-    MessageError,
-    Scalogram,
-    decode_scalogram,
-)
+from mird.daemon.message_codec import decode_scalogram
+from mird.daemon.messages import DEFAULT_ENDPOINT, SCALOGRAM_ROOT, SCHEMA, MessageError, Scalogram
 
 
 class ScalogramSubscriber:

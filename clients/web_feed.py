@@ -17,7 +17,8 @@ from typing import Any, Final, Protocol
 from mird.clients.async_subscriber import AsyncSubscriber
 from mird.clients.errors import ClientError
 from mird.clients.scalogram_subscriber import ScalogramSubscriber
-from mird.daemon.messages import KINDS, Event, Frame, Heartbeat, Level, Message, Scalogram, State, to_map
+from mird.daemon.message_codec import to_map
+from mird.daemon.messages import KINDS, Event, Frame, Heartbeat, Level, Message, Scalogram, State
 
 Values = dict[str, Any]
 Ask = Callable[..., Values]

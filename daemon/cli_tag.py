@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from mird.clients.lines import audacity_line
     from mird.daemon.assembly import open_engine, open_store, source_spec
     from mird.daemon.errors import SourceError
-    from mird.daemon.messages import Event, Frame, to_map
+    from mird.daemon.message_codec import to_map
+    from mird.daemon.messages import Event, Frame
     from mird.daemon.source import shown
     from mird.daemon.tagging import Tagger
     from mird.kernels.recognizer import Recognizer

@@ -2,8 +2,12 @@
 
 import argparse
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
+
+LINE_EVERY_S = 60.0
+"""Time between two lines about progress where no bar can be drawn."""
 
 ON_CPU, ON_GPU = "paper-light", "paper-convolutional,paper-residual,paper-light"
 
@@ -75,13 +79,24 @@ def run_reproduce(args: argparse.Namespace) -> int:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("cells")
+            line_due_s = 0.0
+
+            def progress(done: int, total: int, what: str) -> None:
+                nonlocal line_due_s
+                bar.update(task, completed=done, total=total, description=what)
+                if not console.is_terminal and time.monotonic() >= line_due_s:
+                    line_due_s = time.monotonic() + LINE_EVERY_S
+                    console.print(
+                        f"{done} of {total} cells done; {what}", markup=False, highlight=False, soft_wrap=True
+                    )
+
             report = reproduce(
                 args.reproduce,
                 contenders,
                 args.out,
                 n_splits=args.splits,
                 device=args.device,
-                progress=lambda done, total, what: bar.update(task, completed=done, total=total, description=what),
+                progress=progress,
                 stop=lambda: interrupted,
                 pictures=[args.picture] if args.picture else list(TRANSFORMS),
                 rows=args.rows,

@@ -28,7 +28,8 @@ starts or ends), :class:`Level` (one a hop and channel), :class:`State` (on each
 is the start of each running event) and :class:`Heartbeat` (one a second). A number's unit is in its name (``_ns``,
 ``_ms``, ``_s``, ``_hz``, ``_dbfs``); ``sample_…`` counts samples at ``rate_hz``; scores are between 0 and 1. No number
 is ever NaN or infinite: digital silence is -200 dBFS. ``configs/schema/mird-1.schema.json`` says the same as a JSON
-Schema, and ``tests/golden/`` has an example of each message in both forms.
+Schema, and ``tests/golden/`` has an example of each message in both forms; :mod:`mird.daemon.message_codec` writes and
+reads them.
 
 Pictures go by a root of their own, so that whoever takes all of ``mird/1/`` neither gets them nor makes them::
 
@@ -42,10 +43,7 @@ A slow reader never slows the daemon: beyond a high-water mark its messages are 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal
-
-import msgpack
+from typing import Annotated, ClassVar, Literal
 
 from mird.daemon.fields import Bytes, Choice, Flag, Number, Record, Sequence, Table, Text, Whole
 
@@ -322,93 +320,3 @@ def scalogram_topic(source: str, channel: int) -> bytes:
 
 Message = Frame | Event | Level | State | Heartbeat
 Published = Message | Scalogram
-
-
-_TYPES: tuple[type[Any], ...] = (Frame, Event, Level, State, Heartbeat, Scalogram)
-_RECORDS = MappingProxyType({each.kind: Record.of(each) for each in _TYPES})
-
-
-def to_map(message: Published) -> dict[str, Any]:
-    """The message as a map of plain Python values, as it is written to msgpack and, but for a scalogram's, to JSON.
-
-    Raises
-    ------
-    MessageError
-        A field has a value that the format does not allow, such as NaN.
-    """
-    try:
-        return {"schema": SCHEMA, "kind": message.kind, **_RECORDS[message.kind].to_wire(message)}
-    except ValueError as error:
-        raise MessageError(f"{message.kind} message, field {error}") from error
-
-
-def encode(message: Published) -> tuple[bytes, bytes]:
-    """Both ZeroMQ frames of a message: topic and payload.
-
-    Raises
-    ------
-    MessageError
-        As :func:`to_map`; or the payload is larger than `MAX_PAYLOAD_BYTES`.
-    """
-    return message.topic(), pack(to_map(message))
-
-
-def pack(values: Mapping[str, Any]) -> bytes:
-    """The payload of a message's map."""
-    payload: bytes = msgpack.packb(values)
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise MessageError(f"{values['kind']} message: {len(payload)} bytes, more than {MAX_PAYLOAD_BYTES}")
-    return payload
-
-
-def decode(payload: bytes) -> Message:
-    """Read the payload of a message, whoever sent it.
-
-    Raises
-    ------
-    MessageError
-        It is no message of this version, or not a well-formed one; the text names the field.
-    """
-    return from_map(_unpack(payload))
-
-
-def decode_scalogram(payload: bytes) -> Scalogram:
-    """Read the payload of a scalogram, whoever sent it; MessageError as :func:`decode`."""
-    message: Scalogram = _read(_unpack(payload), (Scalogram.kind,))
-    return message
-
-
-def from_map(values: Any) -> Message:
-    """Read a message's map, out of msgpack or JSON.
-
-    Raises
-    ------
-    MessageError
-        As :func:`decode`.
-    """
-    message: Message = _read(values, KINDS)
-    return message
-
-
-def _unpack(payload: bytes) -> Any:
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise MessageError(f"message: {len(payload)} bytes, more than {MAX_PAYLOAD_BYTES}")
-    try:
-        return msgpack.unpackb(payload, max_array_len=MAX_LABELS, max_map_len=256, max_ext_len=0)
-    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
-        raise MessageError(f"message: not msgpack: {str(error) or type(error).__name__}") from error
-
-
-def _read(values: Any, kinds: tuple[str, ...]) -> Any:
-    """The message of a map, of one of some kinds."""
-    if type(values) is not dict:
-        raise MessageError(f"message: {type(values).__name__}, not a map")
-    schema, kind = values.get("schema"), values.get("kind")
-    if type(schema) is not int or schema != SCHEMA:
-        raise MessageError(f"message, field schema: {str(schema)[:40]!r}, this reader knows {SCHEMA}")
-    if type(kind) is not str or kind not in kinds:
-        raise MessageError(f"message, field kind: {str(kind)[:40]!r} is not one of {', '.join(kinds)}")
-    try:
-        return _RECORDS[kind].from_wire(values)
-    except ValueError as error:
-        raise MessageError(f"{kind} message, field {error}") from error

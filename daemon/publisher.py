@@ -17,7 +17,8 @@ from zmq.utils.monitor import recv_monitor_message
 
 from mird.daemon.curve import Gate
 from mird.daemon.endpoints import bind, notice_the_vanished, open_gate, unbind_file
-from mird.daemon.messages import SCHEMA, Event, MessageError, Published, State, pack, to_map
+from mird.daemon.message_codec import pack, to_map
+from mird.daemon.messages import SCHEMA, Event, MessageError, Published, State
 from mird.daemon.subscriptions import Subscriptions
 
 MAX_RUNNING_EVENTS = 1024

@@ -27,7 +27,7 @@ from mird.training.run import Data, load_data
 from mird.training.trainer import Trainer
 
 TRANSFORMS: dict[str, Transform] = {"scalogram": "morse", "spectrogram": "stft"}
-CELL_STEPS = 400
+CELL_STEPS = 100
 CELL_RATE = 0.25
 """Share of the recipe's rate at which a cell goes on from the start."""
 CELL_AVERAGE = 0.98

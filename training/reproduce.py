@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import shutil
@@ -228,7 +229,7 @@ def _answer(
     used = sorted({int(i) for i in tasks.ravel()})
     statistics = np.zeros((len(labels), 26), np.float32)
     for i in used:
-        statistics[i] = mfcc_statistics(fit_length(read_mono(recordings[i].path, MFCC_HZ), MFCC_HZ), MFCC_HZ)
+        statistics[i] = _mfcc(recordings[i].path)
     spread = statistics[used]
     statistics = (statistics - spread.mean(0)) / (spread.std(0) + 1e-6)
     found = {
@@ -237,6 +238,11 @@ def _answer(
         "mfcc": run_rounds(tasks, cosine_score(statistics), n_rounds),
     }
     return {key: asdict(value) for key, value in found.items()}
+
+
+@functools.cache
+def _mfcc(path: Path) -> NDArray[np.float32]:
+    return mfcc_statistics(fit_length(read_mono(path, MFCC_HZ), MFCC_HZ), MFCC_HZ)
 
 
 def _fits(path: Path, wanted: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from mird.clients.record import FORMATS, RecordOutlet
 from mird.clients.set_list import SetList
 from mird.daemon import cli_record
 from mird.daemon.cli import main
-from mird.daemon.messages import from_map, to_map
+from mird.daemon.message_codec import from_map, to_map
 
 if TYPE_CHECKING:
     from tests.clients.conftest import RunBridge, Script, Show

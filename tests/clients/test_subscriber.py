@@ -10,7 +10,8 @@ import zmq
 
 from mird.clients.errors import ClientError
 from mird.clients.subscriber import Subscriber
-from mird.daemon.messages import Event, Frame, Heartbeat, Level, Message, State, encode
+from mird.daemon.message_codec import encode
+from mird.daemon.messages import Event, Frame, Heartbeat, Level, Message, State
 from mird.daemon.publisher import Publisher
 
 LEVEL = Level(source="desk", channel=1, stream_id="s1", sample_end=4410, rms_dbfs=-20.0, peak_dbfs=-6.0)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mird.daemon.message_codec import decode, encode, from_map, to_map
 from mird.daemon.messages import (
     FLOOR_DBFS,
     KINDS,
@@ -26,10 +27,6 @@ from mird.daemon.messages import (
     MessageError,
     Score,
     State,
-    decode,
-    encode,
-    from_map,
-    to_map,
 )
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mird.daemon.capture import Stream, new_stream
 from mird.daemon.heard import Heard
-from mird.daemon.messages import Event, Frame, Level, Message, encode
+from mird.daemon.message_codec import encode
+from mird.daemon.messages import Event, Frame, Level, Message
 from mird.daemon.pipeline import Pipeline
 from mird.daemon.ring import Chunk, Ring
 from mird.daemon.sample_clock import SampleClock

@@ -12,7 +12,8 @@ import pytest
 import zmq
 
 from mird.daemon.errors import EndpointError
-from mird.daemon.messages import Event, Level, Message, State, decode
+from mird.daemon.message_codec import decode
+from mird.daemon.messages import Event, Level, Message, State
 from mird.daemon.publisher import Publisher
 from mird.daemon.subscriptions import MAX_PER_CONNECTION
 

@@ -18,16 +18,8 @@ import zmq
 from numpy.typing import NDArray
 
 from mird.daemon.capture import new_stream
-from mird.daemon.messages import (
-    Level,
-    MessageError,
-    Scalogram,
-    decode,
-    decode_scalogram,
-    encode,
-    scalogram_topic,
-    to_map,
-)
+from mird.daemon.message_codec import decode, decode_scalogram, encode, to_map
+from mird.daemon.messages import Level, MessageError, Scalogram, scalogram_topic
 from mird.daemon.pipeline import Pipeline
 from mird.daemon.publisher import Publisher
 from mird.daemon.ring import Chunk, Ring
