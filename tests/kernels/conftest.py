@@ -15,6 +15,7 @@ from mird.kernels.cuda_driver import find_gpu
 from mird.kernels.encoder import EncoderCard
 from mird.kernels.errors import EngineError
 from mird.kernels.frontend import FrontEnd
+from mird.kernels.scalogram import installed_backends
 from mird.kernels.similarity import Head
 
 Array = NDArray[np.float64]
@@ -32,6 +33,11 @@ GAMMA, BETA = 3.0, 20.0
 PEAK = (BETA / GAMMA) ** (1 / GAMMA)
 HALF = 2.167664111136252
 """Angular frequency above the peak where the wavelet with gamma = 3, time-bandwidth 60 has fallen to one half."""
+
+BACKENDS = [name for name in installed_backends() if name != "cupy"]
+"""Of the scalogram on a CPU, those that are installed."""
+
+SHORT = FrontEnd(window=4_410, n_scales=0, n_columns=21)
 
 
 def wavelet(w: Array) -> Array:
@@ -60,6 +66,10 @@ def column_means(values: Array, n_columns: int) -> Array:
     at_edges = total[..., whole] + (edges - whole) * values[..., whole]
     means: Array = np.diff(at_edges, axis=-1) / (n / n_columns)
     return means
+
+
+def relative(value: NDArray[np.floating], wanted: NDArray[np.floating]) -> float:
+    return float(np.linalg.norm(value.astype(np.float64) - wanted) / np.linalg.norm(wanted))
 
 
 SMALL = FrontEnd(rate_hz=16_000, window=8_000, n_scales=40, n_columns=24)

@@ -1,4 +1,4 @@
-"""The scalogram of every back end against the formulas, its properties, and bad input."""
+"""The scalogram of every back end against the formulas, its properties, its threads and its plan."""
 
 import json
 import math
@@ -12,23 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.kernels.conftest import BACKENDS, SHORT, Array, Reference, relative
 
-from mird.kernels.errors import ParameterError
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.image import picture
-from mird.kernels.morse import Morse
-from mird.kernels.scalogram import Scalogram, installed_backends, open_scalogram
+from mird.kernels.scalogram import Scalogram, open_scalogram
 from mird.kernels.scalogram_bands import BandScalogram
 from mird.kernels.scalogram_ducc import DuccTransforms
 from mird.kernels.scalogram_plan import group_rows, make_plan, smooth_numbers
 from mird.kernels.scalogram_scipy import ScipyScalogram, ScipyTransforms
 
-Array = NDArray[np.float64]
-Reference = Callable[[Array, FrontEnd], Array]
-
 WHOLE = FrontEnd.paper()
-SMALL = FrontEnd(window=4_410, n_scales=0, n_columns=21)
-BACKENDS = [name for name in installed_backends() if name != "cupy"]
 SOUNDS = [
     *(
         "white noise",
@@ -47,15 +41,6 @@ SOUNDS = [
 @pytest.fixture(scope="module", params=BACKENDS)
 def whole(request: pytest.FixtureRequest) -> Scalogram:
     return open_scalogram(WHOLE, request.param)
-
-
-@pytest.fixture(scope="module", params=BACKENDS)
-def small(request: pytest.FixtureRequest) -> Scalogram:
-    return open_scalogram(SMALL, request.param)
-
-
-def relative(value: NDArray[np.floating], wanted: NDArray[np.floating]) -> float:
-    return float(np.linalg.norm(value.astype(np.float64) - wanted) / np.linalg.norm(wanted))
 
 
 def test_both_cpu_back_ends_are_tested() -> None:
@@ -146,25 +131,25 @@ def test_an_impulse_has_its_closed_form(name: str) -> None:
 @settings(max_examples=25, deadline=None)
 @given(row=st.integers(2, 84), phase=st.floats(0, 6.28))
 def test_a_tone_peaks_at_its_scale(row: int, phase: float) -> None:
-    scalogram = open_scalogram(SMALL)
-    frequency = scalogram.frequencies_hz[row] / SMALL.rate_hz
-    sizes = scalogram(np.cos(2 * np.pi * frequency * np.arange(SMALL.window) + phase)[None].astype(np.float32))[0]
+    scalogram = open_scalogram(SHORT)
+    frequency = scalogram.frequencies_hz[row] / SHORT.rate_hz
+    sizes = scalogram(np.cos(2 * np.pi * frequency * np.arange(SHORT.window) + phase)[None].astype(np.float32))[0]
     assert int(sizes[:, 10].argmax()) == row
 
 
 @settings(max_examples=25, deadline=None)
 @given(gain=st.floats(1e-6, 1e6), seed=st.integers(0, 1000))
 def test_scaling_the_sound_scales_the_magnitudes(gain: float, seed: int) -> None:
-    scalogram = open_scalogram(SMALL)
-    samples = np.random.default_rng(seed).standard_normal((1, SMALL.window)).astype(np.float32)
+    scalogram = open_scalogram(SHORT)
+    samples = np.random.default_rng(seed).standard_normal((1, SHORT.window)).astype(np.float32)
     assert relative(scalogram(samples * np.float32(gain)), np.float32(gain) * scalogram(samples).astype(float)) < 1e-5
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_magnitudes_of_a_sum_are_at_most_the_sum(seed: int) -> None:
-    scalogram = open_scalogram(SMALL)
-    one, two = np.random.default_rng(seed).standard_normal((2, 1, SMALL.window)).astype(np.float32)
+    scalogram = open_scalogram(SHORT)
+    one, two = np.random.default_rng(seed).standard_normal((2, 1, SHORT.window)).astype(np.float32)
     assert (scalogram(one + two) <= (scalogram(one) + scalogram(two)) * (1 + 1e-3) + 1e-5).all()
 
 
@@ -205,10 +190,10 @@ def test_float32_agrees_with_float64(sounds: dict[str, Array]) -> None:
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("name", BACKENDS)
 def test_threads_and_batches_change_nothing(name: str, n_threads: int) -> None:
-    windows = np.random.default_rng(3).standard_normal((9, SMALL.window)).astype(np.float32)
-    alone = open_scalogram(SMALL, name)
+    windows = np.random.default_rng(3).standard_normal((9, SHORT.window)).astype(np.float32)
+    alone = open_scalogram(SHORT, name)
     wanted = np.concatenate([alone(window[None]) for window in windows])
-    shared = open_scalogram(SMALL, name, n_threads)
+    shared = open_scalogram(SHORT, name, n_threads)
     for n in (9, 1, 4, 9):
         assert np.abs(shared(windows[:n]) - wanted[:n]).max() <= 1e-6 * wanted.max()
 
@@ -243,14 +228,6 @@ def test_a_fault_in_a_helping_thread_is_raised_and_leaves_nothing_behind(n_threa
         assert np.array_equal(shared(windows), wanted)
 
 
-def test_results_belong_to_the_caller(small: Scalogram) -> None:
-    rng = np.random.default_rng(5)
-    first = small(rng.standard_normal((2, SMALL.window)).astype(np.float32))
-    kept = first.copy()
-    small(rng.standard_normal((2, SMALL.window)).astype(np.float32))
-    assert np.array_equal(first, kept)
-
-
 @pytest.mark.parametrize(
     "front_end",
     [
@@ -274,111 +251,6 @@ def test_any_length_any_rate(name: str, front_end: FrontEnd, reference: Referenc
     assert relative(got, wanted) <= (3e-3 if front_end.window >= 20 * front_end.n_columns else 0.02)
 
 
-def test_silence_and_constants_are_defined(small: Scalogram) -> None:
-    windows = np.zeros((2, SMALL.window), np.float32)
-    windows[1] = 0.5
-    sizes = small(windows)
-    assert (sizes[0] == 0).all()
-    assert np.abs(sizes[1]).max() < 1e-6
-    assert np.isfinite(picture(sizes, SMALL)).all()
-
-
-def test_the_largest_and_the_smallest_sounds_stay_finite(small: Scalogram) -> None:
-    noise = np.random.default_rng(0).uniform(-1, 1, (1, SMALL.window)).astype(np.float32)
-    for gain in (1e30, 1e-30, 1e-44):
-        assert np.isfinite(picture(small(noise * np.float32(gain)), SMALL)).all()
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 2e30])
-def test_a_sample_that_is_no_sound_is_named(small: Scalogram, value: float) -> None:
-    windows = np.zeros((3, SMALL.window), np.float32)
-    windows[1, 77] = value
-    with pytest.raises(ParameterError, match="sample 77 of window 1"):
-        small(windows)
-
-
-@pytest.mark.parametrize("shape", [(4_410,), (1, 4_409), (1, 1, 4_410), (0,)])
-def test_a_wrong_shape_is_named(small: Scalogram, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ParameterError, match="4410"):
-        small(np.zeros(shape, np.float32))
-
-
-def test_a_wrong_type_is_named(small: Scalogram) -> None:
-    for dtype in (np.int16, np.complex64, np.bool_, object):
-        with pytest.raises(ParameterError, match="float32 is needed"):
-            small(np.zeros((1, SMALL.window), dtype))
-
-
-def test_strided_and_double_input_is_taken(small: Scalogram) -> None:
-    interleaved = np.random.default_rng(2).standard_normal((SMALL.window, 4))
-    windows = interleaved.T
-    assert not windows.flags.c_contiguous
-    wanted = small(np.ascontiguousarray(windows, np.float32))
-    assert np.abs(small(windows) - wanted).max() < 1e-6 * wanted.max()
-    assert relative(small(windows.astype(np.float16)), wanted) < 1e-3
-
-
-def test_no_windows_give_no_pictures(small: Scalogram) -> None:
-    assert small(np.zeros((0, SMALL.window), np.float32)).shape == (0, len(small.frequencies_hz), 21)
-
-
-@pytest.mark.parametrize(
-    ("front_end", "word"),
-    [
-        (lambda: FrontEnd(window=5, n_columns=1), "window=5"),
-        (lambda: FrontEnd(voices=0), "voices=0"),
-        (lambda: FrontEnd(n_scales=152), "n_scales=152"),
-        (lambda: FrontEnd(time_bandwidth=2.0), "time_bandwidth=2.0"),
-        (lambda: FrontEnd(n_columns=50_000), "n_columns=50000"),
-        (lambda: FrontEnd(rate_hz=0), "rate_hz=0"),
-    ],
-)
-def test_an_impossible_front_end_is_named(front_end: Callable[[], FrontEnd], word: str) -> None:
-    with pytest.raises(ParameterError, match=word):
-        open_scalogram(front_end())
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    window=st.integers(1, 600),
-    share=st.floats(0, 1),
-    voices=st.sampled_from([1, 5, 12, 32]),
-    gamma=st.floats(0.1, 20),
-    time_bandwidth=st.floats(0.1, 500),
-    range_db=st.floats(0.1, 500),
-)
-def test_any_front_end_is_refused_by_name_or_gives_pictures(
-    window: int, share: float, voices: int, gamma: float, time_bandwidth: float, range_db: float
-) -> None:
-    front_end = FrontEnd(
-        window=window,
-        gamma=gamma,
-        time_bandwidth=time_bandwidth,
-        voices=voices,
-        n_scales=0,
-        n_columns=max(1, int(share * window)),
-        range_db=range_db,
-    )
-    try:
-        Morse(gamma, time_bandwidth).scales(window, voices)
-    except ParameterError:
-        with pytest.raises(ParameterError, match=r"(window|time_bandwidth|gamma)="):
-            open_scalogram(front_end, "scipy")
-        return
-    sizes = open_scalogram(front_end, "scipy")(np.random.default_rng(7).standard_normal((2, window)).astype(np.float32))
-    image = picture(sizes, front_end)
-    assert (sizes >= 0).all()
-    assert image.min() >= 0
-    assert image.max() <= 1
-
-
-def test_an_unknown_back_end_is_named() -> None:
-    with pytest.raises(ParameterError, match=r"'fftw'.*ducc0, scipy, cupy"):
-        open_scalogram(SMALL, "fftw")
-    with pytest.raises(ParameterError, match="n_threads=0"):
-        open_scalogram(SMALL, "scipy", 0)
-
-
 @settings(max_examples=40, deadline=None)
 @given(needed=st.lists(st.floats(4, 500), min_size=1, max_size=60), length=st.integers(2, 1000))
 def test_groups_cover_all_rows_and_satisfy_each(needed: list[float], length: int) -> None:
@@ -395,7 +267,7 @@ def test_the_plan_is_much_smaller_than_the_full_transform() -> None:
 
 
 def test_a_band_scalogram_reports_its_library() -> None:
-    assert {BandScalogram(SMALL, library).name for library in (ScipyTransforms(), DuccTransforms())} == {
+    assert {BandScalogram(SHORT, library).name for library in (ScipyTransforms(), DuccTransforms())} == {
         "scipy",
         "ducc0",
     }
