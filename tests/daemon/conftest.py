@@ -1,4 +1,4 @@
-"""The shipped encoder, its support set and the demonstration, loaded once."""
+"""The shipped encoder, its support set and the demonstration, loaded once; small support sets that are made up."""
 
 import importlib.util
 import subprocess
@@ -14,9 +14,29 @@ from numpy.typing import NDArray
 from mird.daemon.assembly import DEMONSTRATION, SHIPPED_SUPPORT, open_engine
 from mird.daemon.paths import shipped
 from mird.daemon.settings import Settings
+from mird.daemon.support import Shot, SupportSet
 from mird.daemon.support_store import SupportStore
 from mird.kernels.encoder import Encoder
 from mird.kernels.recognizer import Recognizer
+
+FINGERPRINT = "light-0123456789abcdef"
+N_DIMS = 4
+
+
+def shot(*values: float, origin: str = "clip.wav", added_utc_ns: int = 1_700_000_000_000_000_000) -> Shot:
+    return Shot(np.array(values, dtype=np.float32), origin, added_utc_ns)
+
+
+def shots(n: int, first: float = 0.0) -> tuple[Shot, ...]:
+    return tuple(shot(first + index, 1.0, 2.0, 3.0) for index in range(n))
+
+
+def empty() -> SupportSet:
+    return SupportSet(FINGERPRINT, N_DIMS)
+
+
+def viola_and_tuba() -> SupportSet:
+    return empty().with_shots("viola", shots(2)).with_shots("tuba", shots(1, 9.0))
 
 
 @pytest.fixture(scope="session")
