@@ -1,18 +1,29 @@
-"""The shipped encoder, its support set and the demonstration, loaded once; small support sets that are made up."""
+"""The shipped encoder, its support set and the demonstration, loaded once; made-up support sets; a daemon."""
 
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from mird.clients.subscriber import Subscriber
 from mird.daemon.assembly import DEMONSTRATION, SHIPPED_SUPPORT, open_engine
+from mird.daemon.capture import Capture, SourceSpec, open_capture
+from mird.daemon.clip_store import ClipStore
+from mird.daemon.messages import Message, State
+from mird.daemon.notify import Notifier
 from mird.daemon.paths import shipped
+from mird.daemon.publisher import Publisher
+from mird.daemon.service import Daemon
 from mird.daemon.settings import Settings
 from mird.daemon.support import Shot, SupportSet
 from mird.daemon.support_store import SupportStore
@@ -21,6 +32,9 @@ from mird.kernels.recognizer import Recognizer
 
 FINGERPRINT = "light-0123456789abcdef"
 N_DIMS = 4
+RATE_HZ = 44_100
+KINDS = ("frame", "event", "state", "hb")
+Samples = NDArray[np.float32]
 
 
 def shot(*values: float, origin: str = "clip.wav", added_utc_ns: int = 1_700_000_000_000_000_000) -> Shot:
@@ -37,6 +51,84 @@ def empty() -> SupportSet:
 
 def viola_and_tuba() -> SupportSet:
     return empty().with_shots("viola", shots(2)).with_shots("tuba", shots(1, 9.0))
+
+
+class Running:
+    """A daemon in a thread, its addresses, and what a subscriber receives of it."""
+
+    def __init__(self, daemon: Daemon, publish: str, control: str) -> None:
+        self.daemon, self.publish, self.control = daemon, publish, control
+        self.failure: BaseException | None = None
+        self.messages: list[Message] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self, timeout_s: float = 30.0) -> None:
+        self._thread.join(timeout_s)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self.daemon.run()
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            self.failure = error
+
+    def first(self, subscriber: Subscriber, wanted: Callable[[Message], bool]) -> Message:
+        """The next message of which something is true; those before it are kept too."""
+        while True:
+            message = subscriber.recv(30.0)
+            assert message is not None, self.messages[-3:]
+            self.messages.append(message)
+            if wanted(message):
+                return message
+
+
+@contextmanager
+def running(
+    capture: Capture,
+    store: SupportStore,
+    encoder: Encoder,
+    clips: ClipStore | None = None,
+    notifier: Notifier | None = None,
+    load: Callable[[], Settings] | None = None,
+    **settings: Any,
+) -> Iterator[tuple[Running, Subscriber]]:
+    """A daemon that a subscriber awaited."""
+    with tempfile.TemporaryDirectory(prefix="mird-", dir="/tmp") as folder:
+        publish, control = f"ipc://{folder}/publish", f"ipc://{folder}/control"
+        publisher = Publisher(publish)
+        daemon = Daemon(
+            Settings(**settings),
+            capture,
+            Recognizer(encoder),
+            store,
+            publisher,
+            control,
+            "desk",
+            notifier=notifier,
+            load=load,
+            clips=clips,
+        )
+        one = Running(daemon, publish, control)
+        with Subscriber(publish, KINDS) as subscriber:
+            assert publisher.await_subscriber(10.0)
+            one.start()
+            try:
+                yield one, subscriber
+            finally:
+                daemon.stop()
+                one.join()
+
+
+def file_capture(path: Path, samples: Samples, rate_hz: int = RATE_HZ, **spec: Any) -> Capture:
+    soundfile.write(path, samples, rate_hz)
+    return open_capture(SourceSpec("file", str(path), **spec))
+
+
+def is_state(state: str) -> Callable[[Message], bool]:
+    return lambda message: isinstance(message, State) and message.state == state
 
 
 @pytest.fixture(scope="session")
