@@ -1,6 +1,5 @@
-"""What `mird listen` shows: the live view at any size, lines, JSON, the summary, and the command on a real terminal."""
+"""What `mird listen` writes: lines, JSON, the summary, and the command on a real terminal."""
 
-import dataclasses
 import io
 import json
 import os
@@ -12,213 +11,31 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from rich.cells import cell_len
-from rich.console import Console
+from tests.clients.conftest import RATE_HZ, Script
 
-from mird.clients.lines import json_line, line_of
 from mird.clients.listen import form_for, kinds_for, listen
 from mird.clients.subscriber import Subscriber
 from mird.clients.summary import LabelTotal, Summary
-from mird.clients.view import LiveView
 from mird.daemon import cli_subscription
 from mird.daemon.cli import main
-from mird.daemon.messages import KINDS, Event, Frame, Heartbeat, Level, Message, Score, State
+from mird.daemon.messages import KINDS, Message
 from mird.daemon.publisher import Publisher
 
 PROGRAM = "import sys; from mird.daemon.cli import main; sys.exit(main())"
-
-RATE_HZ = 44_100
-
-
-def frame(channel: int = 1, end_s: float = 1.0, label: str = "viola", **changes: object) -> Frame:
-    message = Frame(
-        source="desk",
-        channel=channel,
-        stream_id="s1",
-        run_id="r1",
-        sample_start=round((end_s - 1) * RATE_HZ),
-        sample_end=round(end_s * RATE_HZ),
-        rate_hz=RATE_HZ,
-        capture_utc_ns=0,
-        latency_ms=12.3,
-        hop_s=0.1,
-        window_s=1.0,
-        label=label,
-        confidence=0.91,
-        raw_label=label,
-        raw_confidence=0.9,
-        top=(Score(label, 0.91), Score("Flöte", 0.4), Score("琵琶", 0.3), Score("oboe", 0.2), Score("x" * 64, 0.0)),
-        level_dbfs=-20.0,
-        engine="onnxruntime:light",
-        revision=0,
-        degraded=False,
-        n_gap_frames=0,
-    )
-    return dataclasses.replace(message, **changes)  # type: ignore[arg-type]
-
-
-def start(label: str = "viola", start_s: float = 0.0, event_id: str = "e1", **changes: object) -> Event:
-    message = Event(
-        source="desk",
-        channel=1,
-        stream_id="s1",
-        run_id="r1",
-        event="start",
-        event_id=event_id,
-        label=label,
-        sample_start=round(start_s * RATE_HZ),
-        sample_end=None,
-        start_utc_ns=1_767_225_600_000_000_000,
-        end_utc_ns=None,
-        score=0.5,
-        peak_score=0.5,
-        rate_hz=RATE_HZ,
-    )
-    return dataclasses.replace(message, **changes)  # type: ignore[arg-type]
-
-
-def end(label: str = "viola", start_s: float = 0.0, end_s: float = 2.0, **changes: object) -> Event:
-    message = start(label, start_s, **changes)  # type: ignore[arg-type]
-    return dataclasses.replace(
-        message, event="end", sample_end=round(end_s * RATE_HZ), end_utc_ns=1_767_225_602_000_000_000
-    )
-
-
-def state(name: str = "LIVE", channels: tuple[int, ...] = (1,), detail: str = "Scarlett 2i2, 48000 Hz") -> State:
-    return State(
-        source="desk",
-        channel=0,
-        stream_id="s1",
-        run_id="r1",
-        state=name,
-        detail=detail,
-        version="0.1.0",
-        engine="onnxruntime:light",
-        fingerprint="f",
-        classes=("viola", "oboe"),
-        revision=0,
-        channels=channels,
-        hop_s=0.1,
-        window_s=1.0,
-        counters={},
-    )
-
-
-def level(channel: int = 1, rms_dbfs: float = -20.0) -> Level:
-    return Level(
-        source="desk", channel=channel, stream_id="s1", run_id="r1", sample_end=1, rms_dbfs=rms_dbfs, peak_dbfs=-3.0
-    )
-
-
-HEARTBEAT = Heartbeat(
-    source="desk",
-    channel=0,
-    stream_id="s1",
-    run_id="r1",
-    uptime_s=9.0,
-    counters={"n_hops": 90, "n_hops_skipped": 3, "n_overflows": 0},
-    latency_p50_ms=11.0,
-    latency_p99_ms=25.0,
-)
-
-
-def rendered(view: LiveView, width: int = 80, height: int = 24, encoding: str = "utf-8") -> list[str]:
-    raw = io.BytesIO()
-    file = io.TextIOWrapper(raw, encoding=encoding)
-    console = Console(file=file, width=width, height=height, color_system=None)
-    console.print(view, end="")
-    file.flush()
-    lines = raw.getvalue().decode(encoding).split("\n")
-    assert len(lines) <= height
-    assert all(cell_len(line) <= width for line in lines)
-    return lines
-
-
-def view_of(*messages: Message) -> LiveView:
-    view = LiveView("tcp://127.0.0.1:7475")
-    for message in messages:
-        view.add(message)
-    return view
-
-
-def test_the_view_of_one_channel() -> None:
-    text = "\n".join(rendered(view_of(state(), frame(), level(), HEARTBEAT, start(), end())))
-    for part in (
-        "mird 0.1.0  desk  LIVE  Scarlett 2i2, 48000 Hz",
-        "2 classes, hop 100 ms, latency 12 ms, p99 25 ms, 3 hops skipped, onnx",
-        "  1  viola",
-        " 91 %  █████████████░░░░░░░  -20 dBFS",
-        "Flöte",
-        "琵琶",
-        "desk 1  start  viola  0.50",
-        "desk 1  end    viola  0.50  2.0 s",
-    ):
-        assert part in text
-
-
-def test_the_view_before_anything_comes() -> None:
-    assert "nothing yet from tcp://127.0.0.1:7475" in rendered(view_of())[0]
-
-
-@pytest.mark.parametrize("size", [(80, 24), (40, 10), (20, 5), (10, 2), (200, 60), (80, 1)])
-@pytest.mark.parametrize("n_channels", [1, 2, 3, 16, 64])
-def test_the_view_keeps_to_the_terminal(size: tuple[int, int], n_channels: int) -> None:
-    channels = tuple(range(1, n_channels + 1))
-    view = view_of(state(channels=channels, detail="x" * 500), HEARTBEAT)
-    for channel in channels:
-        view.add(frame(channel, label="琵琶" * 16))
-        view.add(level(channel))
-        for number in range(30):
-            view.add(start(event_id=f"{channel}-{number}", channel=channel))
-    lines = rendered(view, *size)
-    if size == (80, 24):
-        assert sum("dBFS" in line for line in lines) == min(n_channels, 16)
-        assert ("and 48 channels more" in "\n".join(lines)) == (n_channels == 64)
-        assert sum("start" in line for line in lines) >= 4
-
-
-def test_the_view_on_a_terminal_without_unicode() -> None:
-    lines = rendered(view_of(state(detail="y" * 500), level(), frame(top=())), encoding="ascii")
-    assert "#############......." in "\n".join(lines)
-
-
-def test_silence_and_waiting_are_said() -> None:
-    text = "\n".join(rendered(view_of(state(), frame(label="silence", top=()), level(rms_dbfs=-200.0))))
-    assert "silence" in text
-    assert "no sound" in text
-    text = "\n".join(rendered(view_of(state(), frame(), state("LOST", detail="unplugged; trying again in 1 s"))))
-    assert "LOST  unplugged; trying again in 1 s" in text
-    assert "91 %" not in text
-
-
-def test_names_with_markup_are_shown_as_they_are() -> None:
-    assert "[bold red]x[/]" in "\n".join(rendered(view_of(state(), frame(label="[bold red]x[/]"))))
-
-
-@pytest.mark.parametrize("message", [frame(), start(), end(), state(), level(), HEARTBEAT])
-def test_lines(message: Message) -> None:
-    line = line_of(message)
-    assert "\n" not in line
-    assert "desk" in line
-    assert json.loads(json_line(message))["kind"] == message.kind
-
-
-def test_a_time_that_no_calendar_has() -> None:
-    assert line_of(start(start_utc_ns=2**63 - 1)).startswith(("--:--:--.-", "0", "1", "2"))
 
 
 def test_summary() -> None:
     summary = Summary()
     for message in (
-        frame(end_s=1.0),
-        start("viola", 0.5, "e1"),
-        frame(end_s=2.0),
-        frame(end_s=2.1),
-        end("viola", 0.5, 2.0, event_id="e1"),
-        start("oboe", 2.0, "e2"),
-        frame(end_s=3.0, label="oboe"),
-        start("viola", 2.5, "e3"),
-        end("viola", 2.5, 3.0, event_id="e3"),
+        Script.frame(end_s=1.0),
+        Script.start("viola", 0.5, "e1"),
+        Script.frame(end_s=2.0),
+        Script.frame(end_s=2.1),
+        Script.end("viola", 0.5, 2.0, event_id="e1"),
+        Script.start("oboe", 2.0, "e2"),
+        Script.frame(end_s=3.0, label="oboe"),
+        Script.start("viola", 2.5, "e3"),
+        Script.end("viola", 2.5, 3.0, event_id="e3"),
     ):
         summary.add(message)
     assert summary.totals() == (LabelTotal("viola", 2.0, 2), LabelTotal("oboe", 1.0, 1))
@@ -234,12 +51,12 @@ def test_summary() -> None:
 def test_the_summary_of_who_joined_late_begins_when_they_did() -> None:
     summary = Summary()
     for message in (
-        start("tuba", 0.5, "e1", replay=True),
-        start("oboe", 1.0, "e2", channel=2, replay=True),
-        frame(end_s=10.0),
-        frame(channel=2, end_s=10.0),
-        frame(end_s=11.4, sample_start=10 * RATE_HZ),
-        end("tuba", 0.5, 11.0, event_id="e1"),
+        Script.start("tuba", 0.5, "e1", replay=True),
+        Script.start("oboe", 1.0, "e2", channel=2, replay=True),
+        Script.frame(end_s=10.0),
+        Script.frame(channel=2, end_s=10.0),
+        Script.frame(end_s=11.4, sample_start=10 * RATE_HZ),
+        Script.end("tuba", 0.5, 11.0, event_id="e1"),
     ):
         summary.add(message)
     assert summary.totals() == (LabelTotal("tuba", 2.0, 1), LabelTotal("oboe", 1.0, 1))
@@ -249,34 +66,43 @@ def test_the_summary_of_who_joined_late_begins_when_they_did() -> None:
 def test_the_summary_says_on_how_many_channels() -> None:
     summary = Summary()
     for channel in range(1, 9):
-        summary.add(frame(channel=channel, end_s=1.0))
-        summary.add(start("tuba", 0.0, f"e{channel}", channel=channel))
-        summary.add(frame(channel=channel, end_s=5.0, sample_start=RATE_HZ))
+        summary.add(Script.frame(channel=channel, end_s=1.0))
+        summary.add(Script.start("tuba", 0.0, f"e{channel}", channel=channel))
+        summary.add(Script.frame(channel=channel, end_s=5.0, sample_start=RATE_HZ))
     assert summary.lines() == ["Heard in 5.0 s of sound on 8 channels:", "  tuba      40.0 s     8 events"]
 
 
 def test_the_summary_of_events_alone_does_not_say_of_how_much_sound() -> None:
     summary = Summary()
-    summary.add(end("viola", 0.5, 2.0))
+    summary.add(Script.end("viola", 0.5, 2.0))
     assert summary.lines() == ["Heard:", "  viola       1.5 s     1 event"]
 
 
 def test_an_event_before_the_first_frame_of_a_new_stream_is_not_cut_off() -> None:
     summary = Summary()
-    for message in (frame(end_s=9.0), end("viola", 0.5, 2.0, stream_id="s2"), frame(end_s=3.0, stream_id="s2")):
+    for message in (
+        Script.frame(end_s=9.0),
+        Script.end("viola", 0.5, 2.0, stream_id="s2"),
+        Script.frame(end_s=3.0, stream_id="s2"),
+    ):
         summary.add(message)
     assert summary.totals() == (LabelTotal("viola", 1.5, 1),)
 
 
 @pytest.mark.parametrize(
-    "message", [frame(end_s=1.0, stream_id="s2"), frame(end_s=9.0, run_id="r2"), start("viola", 0.0, "e9", run_id="r2")]
+    "message",
+    [
+        Script.frame(end_s=1.0, stream_id="s2"),
+        Script.frame(end_s=9.0, run_id="r2"),
+        Script.start("viola", 0.0, "e9", run_id="r2"),
+    ],
 )
 def test_an_event_whose_end_was_lost_ends_with_its_stream(message: Message) -> None:
     summary = Summary()
-    for each in (start("viola", 0.0, "e1"), frame(end_s=4.0, sample_start=0), message):
+    for each in (Script.start("viola", 0.0, "e1"), Script.frame(end_s=4.0, sample_start=0), message):
         summary.add(each)
     assert summary.totals()[0].heard_s == 4.0
-    summary.add(frame(end_s=30.0, stream_id="s3", run_id="r3"))
+    summary.add(Script.frame(end_s=30.0, stream_id="s3", run_id="r3"))
     assert summary.totals()[0].heard_s == 4.0
 
 
@@ -290,8 +116,15 @@ def publish_show(publisher: Publisher, *, ended: bool) -> None:
     """Wait for a subscriber, then publish a short show."""
     assert publisher._socket.poll(15_000)
     publisher.service()
-    messages: list[Message] = [state(), frame(), level(), start(), frame(end_s=2.0), end()]
-    for message in [*messages, state("ENDED", detail="end of file")] if ended else messages:
+    messages: list[Message] = [
+        Script.state(),
+        Script.frame(),
+        Script.level(),
+        Script.start(),
+        Script.frame(end_s=2.0),
+        Script.end(),
+    ]
+    for message in [*messages, Script.state("ENDED", detail="end of file")] if ended else messages:
         publisher.publish(message)
 
 
