@@ -1,7 +1,12 @@
-"""What bridges are tested with: a publisher that is served as a daemon's is, messages, and the command beside it."""
+"""What bridges and the page are tested with: a publisher that is served as a daemon's is, messages, their commands."""
 
+import contextlib
 import dataclasses
+import http.client
+import json
+import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -9,14 +14,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from websockets.sync.client import ClientConnection, connect
 
 from mird.daemon.messages import Event, Frame, Heartbeat, Level, Message, Score, State
 from mird.daemon.publisher import Publisher
 
 PROGRAM = Path(sys.executable).with_name("mird")
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 RATE_HZ = 44_100
 UTC_NS = 1_767_225_600_000_000_000
 
@@ -163,6 +170,76 @@ class Bridge:
         return self.process.returncode
 
 
+class Web:
+    """A running `mird web`, and the publisher that it listens to."""
+
+    def __init__(self, publisher: Publisher, folder: Path, *arguments: str) -> None:
+        self.publisher = publisher
+        self._process = subprocess.Popen(
+            [PROGRAM, "web", "--listen", "127.0.0.1:0", "--publish", publisher.endpoint, *arguments],
+            env=os.environ | {"MIRD_CONTROL": f"ipc://{folder}/control"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.address = self._process.stdout.readline().strip()
+        self.overlay = self._process.stdout.readline().strip()
+        found = re.fullmatch(r"http://(.+):(\d+)/(?:\?token=(.+))?", self.address)
+        assert found, self._process.communicate()[1]
+        self.host, self.port, self.token = found[1], int(found[2]), found[3] or ""
+
+    def ask(
+        self, path: str, method: str = "GET", body: Any = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """One request: status, headers and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        with contextlib.closing(connection):
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, {"Host": f"127.0.0.1:{self.port}", **named})
+            answer = connection.getresponse()
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+
+    def join(self, **headers: str) -> ClientConnection:
+        """A WebSocket, as a page opens it."""
+        return connect(
+            f"ws://127.0.0.1:{self.port}/live",
+            additional_headers={"Origin": f"http://127.0.0.1:{self.port}", **headers},
+        )
+
+    def end(self) -> str:
+        """Stop it as systemd does: what it has written to standard error."""
+        self._process.send_signal(signal.SIGTERM)
+        _, errors = self._process.communicate(timeout=PATIENCE_S)
+        assert self._process.returncode == 0, errors
+        return errors
+
+
+@contextlib.contextmanager
+def running_web(folder: Path, *arguments: str) -> Iterator[Web]:
+    """A `mird web` with a publisher of its own; it ends in order."""
+    with Publisher("tcp://127.0.0.1:*") as publisher:
+        web = Web(publisher, folder, *arguments)
+        try:
+            yield web
+        finally:
+            assert "Traceback" not in web.end()
+
+
+def look(page: ClientConnection, *, awake: bool = True, scalogram: bool = False) -> None:
+    """Say what is wanted, as a page does."""
+    page.send(json.dumps({"do": "look", "awake": awake, "scalogram": scalogram}))
+
+
+def next_of(page: ClientConnection, kind: str) -> dict[str, Any]:
+    """The next message of a kind."""
+    while True:
+        data = page.recv(PATIENCE_S)
+        if isinstance(data, str) and json.loads(data)["kind"] == kind:
+            values: dict[str, Any] = json.loads(data)
+            return values
+
+
 @pytest.fixture
 def script() -> type[Script]:
     """Messages to play a show with."""
@@ -196,3 +273,10 @@ def run_bridge(show: Show, tmp_path: Path) -> Iterator[RunBridge]:
         if bridge.process.poll() is None:
             bridge.process.kill()
             bridge.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """A `mird web` that the tests of a module share."""
+    with running_web(tmp_path_factory.mktemp("web")) as each:
+        yield each
