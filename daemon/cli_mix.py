@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
             n_each=args.each,
             seed=args.seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            report=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
         )
     print(manifest)
     return 0

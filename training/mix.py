@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mird.training.compose import ComposeSettings, reverberate
 from mird.training.errors import TrainingError
 from mird.training.layouts import IRMAS
 from mird.training.manifest import REQUIRED, Recording
+from mird.training.pictures import SILENT
 
 RATE_HZ = 44_100
 SECONDS = 3
@@ -26,7 +28,9 @@ LEAD_DB = (0.0, 10.0)
 ROOM_SHARE = 0.6
 
 Wave = NDArray[np.float32]
-Cell = tuple[str, str]
+Progress = Callable[[int, int], None]
+
+_log = logging.getLogger(__name__)
 
 
 def mix_excerpts(
@@ -35,7 +39,8 @@ def mix_excerpts(
     *,
     n_each: int,
     seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    report: Callable[[str], None] = _log.warning,
 ) -> Path:
     """Make excerpts of every class of IRMAS that has recordings, in IRMAS' layout: ``cel/[cel][mix]0001__1.flac``.
 
@@ -52,6 +57,10 @@ def mix_excerpts(
         Excerpts of each class.
     seed : int >= 0
         Decides everything.
+    progress : callable (done, total) or None
+        Clips are looked through first, then excerpts are made: both count.
+    report : callable (line)
+        Gets a line for each clip that is left out because it is damaged or without sound.
 
     Returns
     -------
@@ -61,16 +70,24 @@ def mix_excerpts(
     Raises
     ------
     TrainingError
-        If fewer than three classes have recordings, or a file cannot be read or written.
+        If fewer than three classes have recordings that sound, or a file cannot be written.
     """
+    played = [recording for recording in recordings if recording.is_instrument]
+    wanted = n_each * len(set(IRMAS.values()) & {recording.label for recording in played})
+
+    def count(done: int, total: int) -> None:
+        if progress:
+            progress(done, total)
+
     cells: dict[str, dict[str, list[Recording]]] = {}
-    for recording in recordings:
-        if recording.is_instrument:
+    for number, recording in enumerate(played, start=1):
+        if _sounds(recording, report):
             cells.setdefault(recording.label, {}).setdefault(recording.source, []).append(recording)
+        count(number, len(played) + wanted)
     codes = {code: label for code, label in IRMAS.items() if label in cells}
     if not codes or len(cells) < 3:
         raise TrainingError(
-            f"mixes need a class of IRMAS ({', '.join(sorted(IRMAS.values()))}) and two others; there are: "
+            f"mixes need a class of IRMAS ({', '.join(sorted(IRMAS.values()))}) and two others; there are, with sound: "
             f"{', '.join(sorted(cells)) or 'none'}"
         )
     rows: list[tuple[object, ...]] = []
@@ -87,8 +104,7 @@ def mix_excerpts(
             path = folder / code / f"[{code}][mix]{piece + 1:04d}__{part + 1}.flac"
             write_clip(path, sound, RATE_HZ)
             rows.append((path.relative_to(folder), label, source, f"{code}/{piece + 1:04d}"))
-            if progress:
-                progress(len(rows), total)
+            count(len(played) + len(rows), len(played) + total)
     manifest = folder / "manifest.csv"
     try:
         with manifest.open("w", newline="", encoding="utf-8") as file:
@@ -96,6 +112,19 @@ def mix_excerpts(
     except OSError as error:
         raise TrainingError(f"{manifest}: cannot write the manifest: {error.strerror}") from None
     return manifest
+
+
+def _sounds(recording: Recording, report: Callable[[str], None]) -> bool:
+    """Whether a clip can be mixed: read, and not silent as far as an excerpt hears it; if not, that is reported."""
+    try:
+        note = read_mono(recording.path, RATE_HZ)
+    except TrainingError as error:
+        report(f"left out: {error}")
+        return False
+    if np.abs(note[: SECONDS * RATE_HZ]).max() > SILENT:
+        return True
+    report(f"left out, without sound: {recording.path}")
+    return False
 
 
 def _excerpt(rng: np.random.Generator, lead: Sequence[Recording], band: Sequence[Sequence[Recording]]) -> Wave:

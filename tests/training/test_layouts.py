@@ -83,7 +83,9 @@ def test_mixes_are_irmas_like_and_hang_on_their_seed(notes: tuple[Recording, ...
 
 
 def test_mixes_need_classes(notes: tuple[Recording, ...], tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"mixes need a class of IRMAS .* and two others; there are: cello, oboe"):
+    with pytest.raises(
+        TrainingError, match=r"mixes need a class of IRMAS .* and two others; there are, with sound: cello, oboe"
+    ):
         mix_excerpts([r for r in notes if r.label in ("oboe", "cello")], tmp_path, n_each=1, seed=0)
 
 
@@ -93,6 +95,30 @@ def test_mix_command(orchestra: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert [r.label for r in read_manifest(tmp_path / "mix" / "manifest.csv")] == ["flute"]
     assert main(["mix", str(orchestra), "--out", str(tmp_path / "mix"), "--each", "0"]) == 10
     assert capsys.readouterr().err == "mird: error: --each 0: must be at least 1\n"
+
+
+def test_mixes_leave_out_what_is_damaged_or_silent_and_say_so(
+    orchestra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a player's clips the others are played; a class of which none is left is not mixed at all."""
+    folder = tmp_path / "set"
+    for name in ("cello", "flute"):
+        (folder / name).mkdir(parents=True)
+    soundfile.write(folder / "cello" / "mute.wav", np.zeros(16_000), 16_000)
+    (folder / "flute" / "torn.wav").write_bytes(b"RIFF and no more")
+    assert main(["mix", str(orchestra), str(folder), "--out", str(tmp_path / "mix"), "--each", "2"]) == 0
+    silent, torn = capsys.readouterr().err.splitlines()
+    assert silent == f"left out, without sound: {folder}/cello/mute.wav"
+    assert torn.startswith(f"left out: {folder}/flute/torn.wav: cannot read the sound")
+    rows = read_manifest(tmp_path / "mix" / "manifest.csv")
+    assert [r.label for r in rows] == ["flute", "flute"]
+    alone = read_manifest(mix_excerpts(read_manifest(orchestra), tmp_path / "alone", n_each=2, seed=1))
+    assert [r.path.read_bytes() for r in rows] == [r.path.read_bytes() for r in alone]
+
+    assert main(["mix", str(folder), "--out", str(tmp_path / "none")]) == 10
+    *_, error = capsys.readouterr().err.splitlines()
+    assert error.startswith("mird: error: mixes need a class of IRMAS")
+    assert error.endswith("there are, with sound: none")
 
 
 def test_training_leaves_damaged_clips_out_and_names_them(trained: Any, orchestra: Path, tmp_path: Path) -> None:
