@@ -47,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start", type=Path, metavar="FILE.onnx",
         help="go on from this encoder's weights, in the place of random ones; with --steps 0 only fit it anew",
     )  # fmt: skip
+    parser.add_argument(
+        "--hold-out", metavar="SOURCES",
+        help="sources never trained on, by commas, that the engine is calibrated on, in the place of the recipe's; "
+        "'none' for none: it is then calibrated on the clips that it was trained on",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="seed in the place of the recipe's")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
@@ -72,15 +77,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, fit and export."""
+    from mird.training.errors import TrainingError
+
     if args.reproduce is not None:
         from mird.daemon.cli_train_paper import run_reproduce
 
+        if args.hold_out is not None:
+            raise TrainingError("--hold-out: the paper's tables split by class; leave it out with --reproduce")
         return run_reproduce(args)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from mird.daemon.paths import shipped
-    from mird.training.errors import TrainingError
 
     try:
         from mird.training.distributed import join_world, leave_world
@@ -102,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
         if args.seed < 0:
             raise TrainingError(f"--seed {args.seed}: must be at least 0")
         recipe = replace(recipe, seed=args.seed)
+    if args.hold_out is not None:
+        recipe = replace(recipe, data=replace(recipe.data, held_out_sources=_sources(args.hold_out)))
     if args.start is not None and not args.start.is_file():
         raise TrainingError(f"--start {args.start}: no such file; name an encoder.onnx that mird train made")
     check_start(args.out, resume=args.resume)
@@ -164,3 +174,13 @@ def run(args: argparse.Namespace) -> int:
     done = f"{args.out}: {card.name}, fingerprint {card.fingerprint}, unknown below {card.unknown_threshold:.3f}"
     console.print(done, markup=False, highlight=False, soft_wrap=True)
     return 0
+
+
+def _sources(text: str) -> tuple[str, ...]:
+    """The sources that --hold-out names."""
+    from mird.training.errors import TrainingError
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not all(names):
+        raise TrainingError(f"--hold-out {text!r}: must be names of sources with commas between, or 'none'")
+    return () if names == ("none",) else names

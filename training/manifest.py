@@ -19,6 +19,9 @@ from mird.training.errors import TrainingError
 
 REQUIRED = ("path", "class", "source")
 
+N_NAMED = 5
+"""Sources that a message names at most."""
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -119,13 +122,20 @@ def split_by_source(
     Raises
     ------
     TrainingError
-        If a held-out source does not occur: a misspelt name would train on what was meant to be unheard.
+        If a held-out source does not occur: a misspelt name would train on what was meant to be unheard. The message
+        names a few of those that do.
     """
     everything = tuple(recordings)
     away = set(held_out)
-    unknown = away - {r.source for r in everything}
+    sources = sorted({r.source for r in everything})
+    unknown = away.difference(sources)
     if unknown:
-        raise TrainingError(f"held-out source {', '.join(sorted(unknown))} does not occur in the manifest")
+        more = f" and {len(sources) - N_NAMED} more" if len(sources) > N_NAMED else ""
+        raise TrainingError(
+            f"held-out source {', '.join(sorted(unknown))} does not occur in the manifest; there are: "
+            f"{', '.join(sources[:N_NAMED])}{more}; choose among them with --hold-out, or hold out none with "
+            "--hold-out none"
+        )
     return tuple(r for r in everything if r.source not in away), tuple(r for r in everything if r.source in away)
 
 

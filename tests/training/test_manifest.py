@@ -83,8 +83,15 @@ def test_split_by_source(recordings_of_orchestra: tuple[Recording, ...]) -> None
 
 
 def test_held_out_source_that_does_not_occur(recordings_of_orchestra: tuple[Recording, ...]) -> None:
-    with pytest.raises(TrainingError, match="held-out source atic, cellar does not occur"):
+    said = r"source atic, cellar does not occur in the manifest; there are: attic, hall, noise; .* with --hold-out none"
+    with pytest.raises(TrainingError, match=said):
         split_by_source(recordings_of_orchestra, ["hall", "cellar", "atic"])
+
+
+def test_of_many_sources_a_few_are_named() -> None:
+    rows = [Recording(Path(f"{n}.wav"), "bell", f"room{n}", f"{n}") for n in range(9)]
+    with pytest.raises(TrainingError, match=r"there are: room0, room1, room2, room3, room4 and 4 more; "):
+        split_by_source(rows, ["hall"])
 
 
 def test_sources_take_turns_in_a_choice(recordings_of_orchestra: tuple[Recording, ...]) -> None:
