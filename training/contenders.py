@@ -7,6 +7,7 @@ test classes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from mird.kernels.frontend import Transform
 from mird.training.fitting import embed, project
+from mird.training.layouts import read_recordings
 from mird.training.manifest import Recording
 from mird.training.material import Material
 from mird.training.paper import PairTrainer, PaperRecipe, Pictures, draw_pictures
@@ -31,8 +33,8 @@ CELL_STEPS = 100
 CELL_RATE = 0.25
 """Share of the recipe's rate at which a cell goes on from the start."""
 CELL_AVERAGE = 0.98
-SAME_INSTRUMENT = frozenset({"fiddle"})
-"""Classes of soundfonts that are an instrument of the table under another name: never trained on here."""
+SAME_INSTRUMENT = {"fiddle": "violin", "choir": "voice", "guitar-electric-distorted": "guitar-electric"}
+"""Classes that are an instrument under another name: never trained on where that one is of the table."""
 
 Say = Callable[[int, int, float], None]
 """Hears of steps done, steps in all and the loss."""
@@ -70,7 +72,7 @@ class Contender(Protocol):
     shown: tuple[str, ...]
 
     def identity(self, picture: str) -> dict[str, Any]:
-        """What a cell's figures hang on, beside the recordings: options, seed, front end."""
+        """What a cell's figures hang on: options, seed, front end, and a digest of the recordings."""
 
     def recordings(self, picture: str) -> tuple[tuple[Recording, ...], NDArray[np.generic], tuple[str, ...]]:
         """Those of the table that could be used, their pixels, shape (n, n_pixels), and a line for each left out."""
@@ -94,7 +96,12 @@ class PairContender:
     def identity(self, picture: str) -> dict[str, Any]:
         """See :class:`Contender`."""
         recipe = self._recipe.with_transform(TRANSFORMS[picture])
-        return {"options": asdict(recipe.pairs), "seed": recipe.seed, "front_end": recipe.front_end.fingerprint()}
+        return {
+            "options": asdict(recipe.pairs),
+            "seed": recipe.seed,
+            "front_end": recipe.front_end.fingerprint(),
+            "data": _digest(self._rows),
+        }
 
     def recordings(self, picture: str) -> tuple[tuple[Recording, ...], NDArray[np.generic], tuple[str, ...]]:
         """See :class:`Contender`."""
@@ -151,6 +158,7 @@ class OwnContender:
         self._recipe = replace(recipe, data=options)
         self._manifests, self._rendered, self._classes = manifests, rendered, frozenset(classes)
         self._folder, self._cache, self._device, self._name = folder, cache, device, name
+        self._digested = ""
         self._data: dict[str, Data] = {}
         self._starts: dict[str, dict[str, Tensor]] = {}
 
@@ -158,7 +166,17 @@ class OwnContender:
         """See :class:`Contender`."""
         recipe = self._of(picture)
         own = {"cell_steps": CELL_STEPS, "cell_rate": CELL_RATE}
-        return {"options": {**asdict(recipe), **own}, "seed": recipe.seed, "front_end": recipe.front_end.fingerprint()}
+        if not self._digested:
+            self._digested = _digest([row for path in self._manifests for row in read_recordings(path)])
+            self._digested += "".join(
+                f" {hashlib.sha256(path.read_bytes()).hexdigest()[:8]}" for path in self._rendered
+            )
+        return {
+            "options": {**asdict(recipe), **own},
+            "seed": recipe.seed,
+            "front_end": recipe.front_end.fingerprint(),
+            "data": self._digested,
+        }
 
     def recordings(self, picture: str) -> tuple[tuple[Recording, ...], NDArray[np.generic], tuple[str, ...]]:
         """See :class:`Contender`."""
@@ -213,7 +231,7 @@ class OwnContender:
         return replace(self._recipe, front_end=replace(self._recipe.front_end, transform=TRANSFORMS[picture]))
 
     def _is_other(self, row: Recording) -> bool:
-        return row.label not in self._classes and row.label not in SAME_INSTRUMENT
+        return SAME_INSTRUMENT.get(row.label, row.label) not in self._classes
 
     def _load(self, picture: str) -> Data:
         if picture not in self._data:
@@ -228,6 +246,12 @@ class OwnContender:
             for i, row in enumerate(material.recordings)
             if row.label in self._classes and not made.intersection(row.path.resolve().parents)
         ]
+
+
+def _digest(recordings: Sequence[Recording]) -> str:
+    """Of what recordings are called, of which class and source they are, and how long their files are."""
+    lines = sorted(f"{r.path.name}|{r.label}|{r.source}|{r.path.stat().st_size}\n" for r in recordings)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def _for_cell(recipe: Recipe, split: int) -> Recipe:

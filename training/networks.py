@@ -105,7 +105,9 @@ class ResidualEncoder(nn.Module):
         return (self._embed(pooled[-1]), *reversed(pooled))
 
     def _enter(self, pictures: Tensor) -> Tensor:
-        return functional.max_pool2d(functional.relu(self.stem((pictures - 0.35) * 3.0)), 3, 2)
+        if self.embedding == "pooled":  # the paper's networks are fed as they are
+            pictures = (pictures - 0.35) * 3.0
+        return functional.max_pool2d(functional.relu(self.stem(pictures)), 3, 2)
 
     def _embed(self, pooled: Tensor) -> Tensor:
         embedded: Tensor = self.norm(self.project(pooled))

@@ -26,6 +26,8 @@ from mird.training.tables import from_table, read_toml
 
 SILENT = 1e-5
 KINDS = ("residual", "convolutional")
+KERAS_EPSILON = 1e-7
+"""Of Adam where the paper trains."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,7 @@ class PairTrainer:
                 {"params": [p for p in self.network.parameters() if id(p) not in regular], "weight_decay": 0.0},
             ],
             lr=options.rate,
+            eps=KERAS_EPSILON,
         )
         self.step = 0
         self.loss = math.nan
@@ -222,7 +225,7 @@ class PairTrainer:
         Raises
         ------
         TrainingError
-            If the loss is no longer finite.
+            If the loss or its gradient is no longer finite; the weights are those of before.
         """
         self.network.train()
         while self.step < self._options.n_steps:
@@ -235,14 +238,23 @@ class PairTrainer:
             loss = functional.binary_cross_entropy_with_logits(odds, torch.from_numpy(same).to(self._device))
             self.loss = loss.item()
             if not math.isfinite(self.loss):
-                raise TrainingError(f"loss is {self.loss} at step {self.step}; lower pairs.rate={self._options.rate}")
+                raise self._diverged(f"loss is {self.loss}")
             loss.backward()  # type: ignore[no-untyped-call]
+            length = nn.utils.get_total_norm(p.grad for p in self.network.parameters() if p.grad is not None).item()
+            if not math.isfinite(length):
+                raise self._diverged(f"length of the gradient is {length}")
             self._optimiser.step()
             self.step += 1
             on_step(self.step, self.loss)
             if self.step % 500 == 0:
                 self._save()
         return True
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what} at step {self.step}; lower pairs.rate={self._options.rate} in the recipe, which is another one "
+            "then, with an --out folder of its own"
+        )
 
     def draw(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """One batch of pairs: picture numbers of either side, and 1 where they are of one class; shapes (n_pairs,)."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
+import math
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,6 +100,25 @@ def split_classes(classes: Sequence[str], n_training: int, split: int) -> tuple[
     return training, tuple(name for i, name in enumerate(classes) if i not in chosen)
 
 
+def list_splits(classes: Sequence[str], n_training: int, n_splits: int) -> list[int]:
+    """The first numbers whose splits differ.
+
+    Raises
+    ------
+    TrainingError
+        If there are not so many ways to split the classes.
+    """
+    n_ways = math.comb(len(classes), n_training)
+    if n_splits > n_ways:
+        raise TrainingError(f"{n_splits} splits: {len(classes)} classes can be split in {n_ways} ways only")
+    found: dict[tuple[str, ...], int] = {}
+    numbers = itertools.count()
+    while len(found) < n_splits:
+        number = next(numbers)
+        found.setdefault(split_classes(classes, n_training, number)[0], number)
+    return list(found.values())
+
+
 def list_cells(
     table: Table,
     contenders: Mapping[str, Contender],
@@ -108,22 +129,25 @@ def list_cells(
 ) -> list[Cell]:
     """The cells of some pictures and rows (of all rows where none is named), the first split of each before the second.
 
+    No two cells of a recipe, picture and row are of the same split.
+
     Raises
     ------
     TrainingError
-        If a row, which is called after its number of training classes, is none of the table's.
+        If a row, which is called after its number of training classes, is none of the table's, or has fewer splits.
     """
     unknown = ", ".join(str(n) for n in rows if n not in table.n_training)
     if unknown:
         known = ", ".join(map(str, table.n_training))
         raise TrainingError(f"row {unknown}: the table trains on {known} classes")
+    splits = {n: list_splits(table.classes, n, n_splits) for n in table.n_training if n in rows or not rows}
     return [
-        Cell(name, picture, n, split)
-        for split in range(n_splits)
+        Cell(name, picture, n, numbers[place])
+        for place in range(n_splits)
         for name, contender in contenders.items()
         for picture in contender.shown
-        for n in table.n_training
-        if picture in pictures and (n in rows or not rows)
+        for n, numbers in splits.items()
+        if picture in pictures
     ]
 
 
@@ -166,7 +190,6 @@ def reproduce(
         If a class of the table has too few recordings, a row is none of the table's, or a file cannot be written.
     """
     table = TABLES[name]
-    left_out: dict[str, None] = {}
     cells = list_cells(table, contenders, n_splits, pictures=pictures, rows=rows)
     for number, cell in enumerate(cells):
         path = folder / CELLS / f"{cell.name}.json"
@@ -185,9 +208,10 @@ def reproduce(
         if trained is None:
             break
         recordings, pixels, lines = contender.recordings(cell.picture)
-        left_out.update(dict.fromkeys(lines))
         result = {
             **asdict(cell),
+            "kind": contender.kind,
+            "left_out": list(lines),
             **identity,
             "training": list(training),
             "testing": list(testing),
@@ -200,7 +224,8 @@ def reproduce(
         checkpoint.with_suffix(".pt").unlink(missing_ok=True)
         shutil.rmtree(checkpoint, ignore_errors=True)
     report = folder / REPORT
-    _write(report, "\n".join(_report(name, table, contenders, folder, list(left_out))) + "\n")
+    kinds = {recipe: contender.kind for recipe, contender in contenders.items()}
+    _write(report, "\n".join(_report(name, table, kinds, folder)) + "\n")
     return report
 
 
@@ -256,14 +281,16 @@ def _fits(path: Path, wanted: Mapping[str, Any]) -> bool:
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(f"{path}: damaged cell: {error}; remove it to compute it again") from None
     if not same:
-        raise TrainingError(f"{path}: is of another recipe; choose another --out folder or remove it")
+        raise TrainingError(
+            f"{path}: is of another recipe or other recordings; choose another --out folder or remove it"
+        )
     return True
 
 
-def _report(
-    name: str, table: Table, contenders: Mapping[str, Contender], folder: Path, left_out: Sequence[str]
-) -> Iterator[str]:
+def _report(name: str, table: Table, kinds: Mapping[str, str], folder: Path) -> Iterator[str]:
+    """The lines of a report on all cells of a folder; ``kinds`` has the networks of the recipes that were asked for."""
     done = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / CELLS).glob("*.json"))]
+    kinds = {**{cell["recipe"]: cell.get("kind", "residual") for cell in done}, **kinds}
     yield f"# {name} of the paper, on our recordings"
     yield ""
     yield (
@@ -272,7 +299,7 @@ def _report(
         "round; the paper's figures are `mean (max)`, of its one split. Pixels (nearest neighbour) and MFCC statistics "
         "(cosine) answer the same tasks; chance is 50."
     )
-    for recipe, contender in contenders.items():
+    for recipe, kind in kinds.items():
         yield ""
         yield f"## {recipe}"
         yield ""
@@ -286,15 +313,17 @@ def _report(
             }
             shown = []
             for picture, found in cells.items():
-                best, mean = table.paper[contender.kind, picture][row]
+                best, mean = table.paper[kind, picture][row]
                 shown += [_over_splits(found, "network"), f"{mean} ({best})", _over_splits(found, "pixels")]
             every = [d for found in cells.values() for d in found]
             machines = ", ".join(sorted({f"{d['device']}: {d['machine']}" for d in every})) or "not run"
             counts = "/".join(str(len(found)) for found in cells.values())
-            mfcc = _over_splits(cells["scalogram"], "mfcc")
+            # The same tasks whatever the picture, so the same figures.
+            mfcc = _over_splits(max(cells.values(), key=len), "mfcc")
             yield f"| {n} + {len(table.classes) - n} | {counts} | " + " | ".join(shown) + f" | {mfcc} | {machines} |"
         yield ""
         yield _finding([d for d in done if d["recipe"] == recipe])
+    left_out = dict.fromkeys(line for cell in done for line in cell.get("left_out", ()))
     if left_out:
         yield ""
         yield "Left out:"

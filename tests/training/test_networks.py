@@ -52,6 +52,16 @@ def test_paper_network_embeds_18432_numbers_and_compares() -> None:
     assert torch.allclose(odds, network.head(embeddings, embeddings.flip(0)))
 
 
+@torch.no_grad()
+def test_paper_network_sees_pictures_as_they_are() -> None:
+    """Of black nothing enters a stem whose biases are nought."""
+    encoder = paper_siamese(width=4).encoder.eval()
+    assert isinstance(encoder, ResidualEncoder)
+    encoder.stem[0].bias.zero_()  # type: ignore[operator]
+    assert not encoder._enter(torch.zeros(1, 3, 32, 32)).any()
+    assert ResidualEncoder(4, 1, "pooled", 8).eval()._enter(torch.zeros(1, 1, 32, 32)).any()
+
+
 def test_paper_network_starts_as_the_paper_s() -> None:
     torch.manual_seed(0)
     network = paper_siamese()
