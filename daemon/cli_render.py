@@ -1,6 +1,8 @@
 """``mird render``: training clips out of soundfonts, and of what is no instrument."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 
@@ -52,8 +54,12 @@ def run(args: argparse.Namespace) -> int:
         make_demonstration(args.soundfonts[0], args.out / "demo.flac", args.out / "demo.csv")
         print(args.out / "demo.flac")
         return 0
-    render = render_no_instruments if args.no_instruments else render_clips
-    with Progress(console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    render: Callable[..., Path] = render_clips
+    if args.no_instruments:
+        say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        render = partial(render_no_instruments, report=say)
+    with Progress(console=console) as bar:
         task = bar.add_task("rendering")
         manifest = render(
             args.soundfonts,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mird.daemon.cli import main
 from mird.training import no_instruments
 from mird.training.errors import TrainingError
 from mird.training.manifest import read_manifest
@@ -73,6 +74,22 @@ def test_folder_without_speech(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(TrainingError, match="empty: holds less than eight seconds of sound; give a folder"):
         render_no_instruments([tmp_path / "empty"], tmp_path / "out", seconds=1, seed=0)
+    assert not (tmp_path / "out").exists()  # it is said before anything is made
+
+
+@pytest.mark.usefixtures("few")
+def test_damaged_and_silent_prompts_are_left_out(
+    prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (prompts / "torn.wav").write_bytes(b"RIFF and no more")
+    soundfile.write(prompts / "mute.wav", np.zeros(8_000), 8_000)
+    command = ["render", "--no-instruments", "--seconds", "60", "--out"]
+    assert main([*command, str(tmp_path / "out"), str(prompts)]) == 0
+    left_out = sorted(line for line in capsys.readouterr().err.splitlines() if line.startswith("left out"))
+    assert left_out[0] == f"left out, without sound: {prompts}/mute.wav"
+    assert left_out[1].startswith(f"left out: {prompts}/torn.wav: cannot read the sound")
+    assert len(left_out) == 2
+    assert Counter(row.source for row in read_manifest(tmp_path / "out" / "manifest.csv"))["Ada"] > 29
 
 
 def test_synthesisers_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
