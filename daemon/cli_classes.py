@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +138,16 @@ def _build(args: argparse.Namespace) -> int:
     for label in sorted({row.label for row in rows}):
         chosen = choose_by_source([row for row in rows if row.label == label], args.shots, args.seed)
         embedded = embed_recordings(chosen, recognizer)
+        for line in embedded.left_out():
+            print(line, file=sys.stderr)
         shots = tuple(
             Shot(vectors[0], row.source, now_ns)
             for row, vectors in zip(embedded.recordings, embedded.vectors, strict=True)
         )
         if shots:
             classes.append(SupportClass(check_class_name(label), shots))
+    if not classes:
+        raise TrainingError("none of the chosen clips can be a shot: each is damaged or without sound")
     card = recognizer.card
     support.save(SupportSet(card.fingerprint, len(card.head.gamma), tuple(classes)), args.out)
     print(f"{args.out}: {len(classes)} classes, {sum(len(c.shots) for c in classes)} shots")

@@ -117,9 +117,8 @@ def run(args: argparse.Namespace) -> int:
                 lambda done, _: bar.update(task, completed=done),
                 each_window=args.each_window,
             )
-        if result.silent:
-            names = ", ".join(str(r.path) for r in result.silent[:3]) + " ..." * (len(result.silent) > 3)
-            log.print(f"{len(result.silent)} without sound left out: {names}", markup=False, soft_wrap=True)
+        for line in result.left_out():
+            log.print(line, markup=False, highlight=False, soft_wrap=True)
         return result
 
     query = embedded(args.queries, args.sources, settings.classes, "embedding queries")

@@ -64,11 +64,19 @@ class Embedded:
         Unit vectors, in the order of ``recordings``.
     silent : tuple of Recording
         Those that hold no sound and have no vectors.
+    damaged : tuple of str
+        A line for each that could not be read.
     """
 
     recordings: tuple[Recording, ...]
     vectors: tuple[NDArray[np.float32], ...]
-    silent: tuple[Recording, ...]
+    silent: tuple[Recording, ...] = ()
+    damaged: tuple[str, ...] = ()
+
+    def left_out(self) -> tuple[str, ...]:
+        """A line for each recording that was left out."""
+        silent = (f"left out, without sound: {recording.path}" for recording in self.silent)
+        return (*(f"left out: {line}" for line in self.damaged), *silent)
 
 
 def embed_recordings(
@@ -78,7 +86,7 @@ def embed_recordings(
     *,
     each_window: bool = False,
 ) -> Embedded:
-    """Embed the windows that sound of every recording; recordings without sound are returned apart.
+    """Embed the windows that sound of every recording; those without sound, and damaged ones, are returned apart.
 
     With ``each_window`` every window counts as a recording of its own, of the same take, and there is no limit to them.
     """
@@ -86,8 +94,15 @@ def embed_recordings(
     kept: list[Recording] = []
     vectors: list[NDArray[np.float32]] = []
     silent: list[Recording] = []
+    damaged: list[str] = []
     for number, recording in enumerate(recordings, start=1):
-        samples = read_mono(recording.path, front_end.rate_hz)
+        if progress:
+            progress(number, len(recordings))
+        try:
+            samples = read_mono(recording.path, front_end.rate_hz)
+        except TrainingError as error:
+            damaged.append(str(error))
+            continue
         n_max = max(1, 2 * len(samples) // front_end.window) if each_window else WINDOWS_PER_CLIP
         starts = choose_windows(samples, front_end.window, n_max)
         parts = [
@@ -102,9 +117,7 @@ def embed_recordings(
             vectors.append(np.concatenate(parts))
         if not parts:
             silent.append(recording)
-        if progress:
-            progress(number, len(recordings))
-    return Embedded(tuple(kept), tuple(vectors), tuple(silent))
+    return Embedded(tuple(kept), tuple(vectors), tuple(silent), tuple(damaged))
 
 
 def evaluate(
@@ -195,6 +208,6 @@ def _select(found: dict[str, Pool], labels: Sequence[str], what: str) -> dict[st
     missing = [label for label in labels if label not in found]
     if missing:
         raise TrainingError(
-            f"class {', '.join(missing)} has no {what} recording; there are: {', '.join(sorted(found))}"
+            f"class {', '.join(missing)} has no {what} recording; there are: {', '.join(sorted(found)) or 'none'}"
         )
     return {label: found[label] for label in labels}

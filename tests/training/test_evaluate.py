@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from mird.daemon.cli import main
 from mird.kernels.encoder import open_encoder
 from mird.kernels.recognizer import Recognizer
 from mird.kernels.windows import choose_windows
@@ -251,6 +252,37 @@ def test_recordings_of_other_lengths_and_rates(
     assert [windows_of[f"flute-{seconds}.flac"] for seconds, _ in kinds[:3]] == [1, 1, 5]
     assert windows_of["flute-5.0.flac"] > 8
     assert all(len(vectors) == 1 for vectors in each.vectors)
+
+
+def test_damaged_and_silent_recordings_are_left_out_and_named(
+    trained: Any, orchestra: Path, tmp_path: Path, write: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torn.wav").write_bytes(b"RIFF and no more")
+    soundfile.write(tmp_path / "mute.wav", np.zeros(8_000), 16_000)
+    bad = [("torn.wav", "bell", "attic"), ("mute.wav", "reed", "attic")]
+    rows = [(row.path, row.label, row.source) for row in read_manifest(orchestra)]
+    header = ("path", "class", "source")
+    manifest, worst = write(tmp_path / "m.csv", [header, *rows, *bad]), write(tmp_path / "bad.csv", [header, *bad])
+    engine = ["--engine", str(trained.folder / "encoder.onnx"), "--episodes", "4"]
+    assert main(["evaluate", str(manifest), "--json", *engine]) == 0
+    printed = capsys.readouterr()
+    torn, mute = printed.err.splitlines()
+    assert torn.startswith(f"left out: {tmp_path}/torn.wav: cannot read the sound")
+    assert mute == f"left out, without sound: {tmp_path}/mute.wav"
+    assert json.loads(printed.out)["way"] == 6
+
+    build = ["classes", "build", str(worst), "--out", str(tmp_path / "set"), *engine[:2]]
+    for arguments, said in (
+        (
+            ["evaluate", str(worst), *engine],
+            "at least 2 classes are needed with queries and support, there are 0: none",
+        ),
+        (build, "none of the chosen clips can be a shot: each is damaged or without sound"),
+    ):
+        assert main(arguments) == 10
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err.splitlines()[2:]) == ("", [f"mird: error: {said}"])
+    assert not (tmp_path / "set").exists()
 
 
 @pytest.mark.system
