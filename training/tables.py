@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -12,8 +13,7 @@ from mird.training.errors import TrainingError
 
 SHARES = {
     "composed_share",
-    "average",
-    "shrinkage",
+    "margin",
     "phrase",
     "chord",
     "room",
@@ -24,6 +24,18 @@ SHARES = {
     "mask",
 }
 """Keys whose value lies in [0, 1]."""
+
+LESS_THAN_ALL = {"warm_up", "steady", "average", "dropout"}
+"""Keys whose value lies in [0, 1)."""
+
+SOME = {"shrinkage", "depth_shrinkage"}
+"""Keys whose value lies in (0, 1]."""
+
+ABOVE_ZERO = {"rate", "scale", "clip_norm", "rendered_weight", "stiffness", "reverberation_s"}
+"""Keys of a number, or of several, above 0."""
+
+RANGES = {"reverberation_s", "direct_db", "background_db", "noise_db"}
+"""Keys of two numbers, the lower one first."""
 
 LEAST = {
     "seed": 0,
@@ -40,6 +52,12 @@ LEAST = {
     "way": 2,
     "shots": 1,
     "n_pairs": 2,
+    "depth_dims": 1,
+    "depth_weights": 0,
+    "weight_decay": 0,
+    "eq_db": 0,
+    "l2_convolution": 0,
+    "l2_dense": 0,
 }
 """Least value, or least of several, by key."""
 
@@ -98,20 +116,33 @@ def from_table(kind: type[Any], values: dict[str, Any], where: str) -> Any:
 
 
 def _check_range(name: str, value: Any, where: str) -> None:
-    if name in SHARES and not 0 <= value <= 1:
-        raise TrainingError(f"{where}: {name}={value!r} must be between 0 and 1")
     values = value if isinstance(value, tuple) else (value,)
-    if name in LEAST and (not values or min(values) < LEAST[name]):
-        raise TrainingError(f"{where}: {name}={value!r} must be at least {LEAST[name]}")
-    if name in ("warm_up", "steady") and not 0 <= value < 1:
-        raise TrainingError(f"{where}: {name}={value!r} must be at least 0 and less than 1")
+    wanted = ""
+    if name in SHARES and not 0 <= value <= 1:
+        wanted = "between 0 and 1"
+    elif name in LESS_THAN_ALL and not 0 <= value < 1:
+        wanted = "at least 0 and less than 1"
+    elif name in SOME and not 0 < value <= 1:
+        wanted = "above 0 and at most 1"
+    elif name in ABOVE_ZERO and min(values) <= 0:
+        wanted = "above 0"
+    elif name in LEAST and (not values or min(values) < LEAST[name]):
+        wanted = f"at least {LEAST[name]}"
+    elif name in RANGES and values[0] > values[1]:
+        wanted = "a range, the lower number first"
+    if wanted:
+        raise TrainingError(f"{where}: {name}={value!r} must be {wanted}")
 
 
 def _plain(kind: Any, value: Any, where: str) -> Any:
     """A number, truth value or text of the kind that the dataclass names; whole numbers do for float."""
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise TrainingError(f"{where}={value!r} must be a number of 64 bits")
     if kind is float and type(value) is int:
         return float(value)
     wanted = kind if kind in (int, float, bool) else str
     if type(value) is not wanted:
         raise TrainingError(f"{where}={value!r} must be of type {wanted.__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TrainingError(f"{where}={value!r} must be a finite number")
     return value
