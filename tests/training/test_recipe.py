@@ -29,6 +29,18 @@ def test_default_recipe_is_shipped() -> None:
     assert "default" in {path.stem for path in SHIPPED}
 
 
+def test_what_is_compared_with_the_default_recipe_differs_in_that_alone() -> None:
+    default, full, holdout = (
+        read_recipe(SHIPPED[0].parent / f"{name}.toml") for name in ("default", "full", "holdout")
+    )
+    assert replace(holdout, data=replace(holdout.data, held_out_classes=())) == default
+    assert full == replace(
+        default,
+        network=replace(default.network, width=64),
+        optimiser=replace(default.optimiser, n_steps=1500, rate=1e-3, average=0.98),
+    )
+
+
 def test_what_is_left_out_has_its_default(recipe_file: Path) -> None:
     recipe_file.write_text("")
     assert read_recipe(recipe_file) == Recipe()
