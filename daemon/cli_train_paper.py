@@ -1,6 +1,7 @@
 """``mird train --reproduce``: the paper's tables on our recordings."""
 
 import argparse
+import os
 import signal
 import time
 from dataclasses import replace
@@ -33,6 +34,11 @@ def run_reproduce(args: argparse.Namespace) -> int:
 
     if args.start is not None:
         raise TrainingError("--start: the paper's tables start from random weights; leave it out with --reproduce")
+    for option in ("name", "tensorboard"):
+        if getattr(args, option):
+            raise TrainingError(f"--{option}: a table has no use for it; leave it out with --reproduce")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError("--reproduce: one process fills a table; start a command for each --picture, not torchrun")
     for option, least in (("splits", 1), ("steps", 1), ("seed", 0)):
         value = getattr(args, option)
         if value is not None and value < least:
@@ -67,6 +73,8 @@ def run_reproduce(args: argparse.Namespace) -> int:
                 args.device,
                 file.stem,
             )
+    if args.rendered and not any(isinstance(each, OwnContender) for each in contenders.values()):
+        raise TrainingError("--rendered: the paper's recipes train on the table's recordings alone; leave it out")
     console = Console(stderr=True)
     interrupted = False
 

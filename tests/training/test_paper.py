@@ -359,6 +359,8 @@ def test_command_is_interrupted_and_says_so(orchestra: Path, tmp_path: Path) -> 
     [
         (["--splits", "0"], "--splits 0: must be at least 1"),
         (["--seed", "-1"], "--seed -1: must be at least 0"),
+        (["--name", "mine"], "--name: a table has no use for it; leave it out with --reproduce"),
+        (["--tensorboard", "log"], "--tensorboard: a table has no use for it; leave it out with --reproduce"),
         (["--recipe", "paper-huge"], "recipes/paper-huge.toml: cannot read the recipe"),
         ([], "table3 needs 14 classes; without recordings: cello, clarinet"),
     ],
@@ -370,3 +372,19 @@ def test_mistakes_are_one_line(
     assert main(command) == 10
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_rendered_clips_and_torchrun_are_nothing_for_the_papers_recipes(
+    small_table: Table,
+    orchestra: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["train", str(orchestra), "--reproduce", "table3", "--out", str(tmp_path / "out")]
+    assert main([*command, "--rendered", "rendered.csv"]) == 10
+    assert "--rendered: the paper's recipes train on the table's recordings alone" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(command) == 10
+    assert "start a command for each --picture, not torchrun" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
