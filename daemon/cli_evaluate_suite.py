@@ -18,7 +18,7 @@ def run_suite_command(args: argparse.Namespace) -> int:
     from mird.kernels.encoder import Encoder, open_encoder
     from mird.training.baselines import read_peers
     from mird.training.errors import TrainingError
-    from mird.training.report import tables, write_report
+    from mird.training.report import check_report, tables, write_report
     from mird.training.run_suite import run_suite
     from mird.training.suite import read_suite
 
@@ -28,6 +28,8 @@ def run_suite_command(args: argparse.Namespace) -> int:
     settings = settings_of(args).settings
     file = Path(args.suite)
     suite = read_suite(file if file.suffix else shipped(f"suites/{args.suite}.toml"))
+    if args.out is not None:
+        check_report(args.out)
     weights: dict[str, dict[str, Encoder]] = {}
     given = [("default", settings.engine or str(shipped(SHIPPED_ENGINE)))]
     for text in args.weights:

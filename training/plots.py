@@ -14,6 +14,17 @@ from mird.training.features import Features
 N_MAPPED = 800
 
 
+def check_plots() -> None:
+    """Import what draws; TrainingError if matplotlib or scikit-learn is not installed."""
+    try:
+        import matplotlib as mpl
+        import sklearn.manifold  # noqa: F401
+
+        mpl.use("agg")
+    except ModuleNotFoundError as error:
+        raise TrainingError(f"the report needs {error.name}; install it with: pip install 'mird[report]'") from None
+
+
 def write_plots(folder: Path, results: Mapping[str, Any], features: Features) -> dict[str, Path]:
     """Draw PNG files.
 
@@ -26,13 +37,7 @@ def write_plots(folder: Path, results: Mapping[str, Any], features: Features) ->
     TrainingError
         If matplotlib or scikit-learn is not installed.
     """
-    try:
-        import matplotlib as mpl
-        import sklearn.manifold  # noqa: F401
-
-        mpl.use("agg")
-    except ModuleNotFoundError as error:
-        raise TrainingError(f"the report needs {error.name}; install it with: pip install 'mird[report]'") from None
+    check_plots()
     drawn = {}
     for number, row in enumerate(results["rows"]):
         if not row["figures"]:

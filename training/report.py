@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mird.training.errors import TrainingError
 from mird.training.features import Features
-from mird.training.plots import write_plots
+from mird.training.plots import check_plots, write_plots
 
 REPORT, RESULTS = "report.md", "results.json"
 FIRST = "mird"
 N_CONFUSED = 3
 
 
-def write_report(folder: Path, results: Mapping[str, Any], features: Features) -> Path:
-    """Write ``report.md``, ``results.json`` and the pictures into a folder; TrainingError if one cannot be written."""
+def check_report(folder: Path) -> None:
+    """Make the report's folder and try what its writing needs, before anything is measured for it.
+
+    Raises
+    ------
+    TrainingError
+        If nothing can be written there, or what draws the pictures is not installed.
+    """
+    check_plots()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = write_plots(folder, results, features)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise TrainingError(
+            f"{folder}: cannot write the report: {error.strerror}; choose another folder with --out"
+        ) from None
+
+
+def write_report(folder: Path, results: Mapping[str, Any], features: Features) -> Path:
+    """Write ``results.json``, the pictures and ``report.md`` into a folder; TrainingError if one cannot be written.
+
+    The figures come first: whatever befalls the pictures, they are kept.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / RESULTS).write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        pictures = write_plots(folder, results, features)
         (folder / REPORT).write_text("\n".join(_lines(results, pictures)) + "\n", encoding="utf-8")
     except OSError as error:
         raise TrainingError(f"{folder}: cannot write the report: {error.strerror}") from None

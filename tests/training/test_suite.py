@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from mird.daemon.paths import shipped
 from mird.training.baselines import mfcc_statistics, read_peers
 from mird.training.episodes import Tally
 from mird.training.errors import TrainingError
+from mird.training.features import Features
 from mird.training.live import LiveSettings, make_live
 from mird.training.manifest import read_manifest
 from mird.training.measure import summary
+from mird.training.report import write_report
 from mird.training.suite import read_suite
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -203,6 +206,7 @@ def test_broken_and_silent_files_are_named_and_left_out(
         (("--suite", "SUITE", "--weights", "file.onnx"), r"--weights file.onnx: must be NAME=FILE"),
         (("--suite", "SUITE", "--peers", "gone.npz"), r"gone.npz: is no .npz file of vectors"),
         (("--suite", "SUITE", "--episodes", "0"), r"--episodes 0: must be at least 1"),
+        (("--suite", "SUITE", "--out", "SUITE"), "tiny-suite.toml: cannot write the report: File exists; choose"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -219,6 +223,38 @@ def test_mistakes_are_one_line(
     assert printed.out == ""
     (line,) = printed.err.splitlines()
     assert said in line
+
+
+@pytest.mark.system
+def test_what_the_report_needs_is_asked_for_before_anything_is_measured(
+    trained: Any, orchestra: Path, suite_file: Path, tmp_path: Path
+) -> None:
+    """Without matplotlib; the only clip is gone, which would be the first thing that reading finds."""
+    (tmp_path / "manifest.csv").write_text("path,class,source\ngone.wav,bell,attic\n")
+    program = """
+import sys
+class Missing:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] == "matplotlib":
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Missing())
+from mird.daemon.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    options = ["--engine", str(trained.folder / "encoder.onnx"), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-c", program, "evaluate", str(tmp_path), "--suite", str(suite_file), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (10, "")
+    assert done.stderr == "mird: error: the report needs matplotlib; install it with: pip install 'mird[report]'\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_figures_are_kept_where_no_picture_can_be_drawn(tmp_path: Path) -> None:
+    features = Features((), (), {}, {}, (), ())
+    results = {"rows": [], "engines": [], "episodes": 1}
+    with pytest.raises(StopIteration):  # nothing to map
+        write_report(tmp_path / "out", results, features)
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
 
 
 @pytest.mark.parametrize(
