@@ -137,6 +137,8 @@ def run(args: argparse.Namespace) -> int:
             console.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
         for silent in data.silent:
             console.print(f"left out, without sound: {silent.path}", markup=False, highlight=False, soft_wrap=True)
+        if single := data.single():
+            console.print(f"only one clip: {single}", markup=False, highlight=False, soft_wrap=True)
 
         log = TrainingLog(args.tensorboard if world.is_first else None)
 

@@ -7,6 +7,7 @@ The run's folder holds ``checkpoint.pt`` while it trains, and at its end ``encod
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -47,6 +48,18 @@ class Data:
     held_out: Material
     silent: tuple[Recording, ...]
     damaged: tuple[str, ...]
+
+    def single(self) -> str:
+        """Which classes have only one clip, to train on or held out; empty where none has."""
+        parts = [("training", self.material)]
+        if self.held_out is not self.material:
+            parts.append(("held out", self.held_out))
+        found = []
+        for what, material in parts:
+            counts = Counter(recording.label for recording in material.recordings)
+            if names := sorted(label for label, n_clips in counts.items() if n_clips == 1):
+                found.append(f"{', '.join(names)} ({what})")
+        return "; ".join(found)
 
 
 def load_data(

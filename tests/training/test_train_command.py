@@ -224,3 +224,21 @@ def test_silent_clips_are_left_out_and_named(trained: Any, orchestra: Path, tmp_
     data = load_data([orchestra, manifest], [], read_recipe(trained.recipe), tmp_path / "cache")
     assert [r.path for r in data.silent] == [tmp_path / "silent.wav"]
     assert tmp_path / "silent.wav" not in {r.path for r in data.material.recordings}
+
+
+def test_classes_of_one_clip_are_named(
+    trained: Any, orchestra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first step: here a damaged checkpoint comes after it."""
+    rows = [f"{orchestra.parent}/hall/bell-{take}.flac,{label},{source}" for take, label, source in (
+        (0, "gong", "hall"), (1, "zither", "hall"), (2, "anvil", "attic"), (3, "zither", "attic"),
+    )]  # fmt: skip
+    manifest = tmp_path / "more.csv"
+    manifest.write_text("\n".join(["path,class,source", *rows]))
+    (tmp_path / "checkpoint.pt").touch()
+    command = ["train", orchestra, manifest, "--recipe", trained.recipe, "--out", tmp_path, "--resume"]
+    assert main([*map(str, command)]) == 10
+    found = [line for line in capsys.readouterr().err.splitlines() if "only one clip" in line]
+    assert found == ["only one clip: gong, zither (training); anvil, zither (held out)"]
+    data = load_data([orchestra], [], read_recipe(trained.recipe), trained.cache)
+    assert data.single() == ""
