@@ -51,7 +51,7 @@ def run_reproduce(args: argparse.Namespace) -> int:
         of_paper = "pairs" in read_toml(file, "recipe")
         rows = rows_of(args.reproduce, recordings)
         if of_paper:
-            recipe = read_paper_recipe(file)
+            recipe = read_paper_recipe(file).of_windows(TABLES[args.reproduce].n_windows)
             if args.seed is not None:
                 recipe = replace(recipe, seed=args.seed)
             if args.steps is not None:

@@ -67,6 +67,10 @@ class PaperRecipe:
     front_end: FrontEnd = field(default_factory=FrontEnd.paper)
     pairs: PairSettings = field(default_factory=PairSettings)
 
+    def of_windows(self, n: int) -> PaperRecipe:
+        """The same with pictures of ``n`` times as much sound."""
+        return replace(self, front_end=replace(self.front_end, window=n * self.front_end.window))
+
     def with_transform(self, transform: Transform) -> PaperRecipe:
         """The same with another picture: ``morse`` or ``stft``."""
         return replace(self, front_end=replace(self.front_end, transform=transform))

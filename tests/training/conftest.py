@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mird.kernels.frontend import FrontEnd
 from mird.training.manifest import Recording, read_manifest
+from mird.training.paper import PaperRecipe, read_paper_recipe
 
 RATE_HZ = 16_000
 WINDOW = 8_000
@@ -53,6 +54,14 @@ def write_manifest(path: Path, rows: Iterable[Sequence[object]]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
     return path
+
+
+@pytest.fixture
+def paper_recipe(tmp_path: Path) -> PaperRecipe:
+    """A recipe of the paper for four steps of a tiny network on the orchestra's half seconds."""
+    path = tmp_path / "paper-tiny.toml"
+    path.write_text("[front_end]\nrate_hz = 16000\nwindow = 8000\n[pairs]\nwidth = 2\nn_steps = 4\n")
+    return read_paper_recipe(path)
 
 
 @pytest.fixture(scope="session", autouse=True)

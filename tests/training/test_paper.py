@@ -1,19 +1,13 @@
-"""The paper's training and test: pairs, regularisation, rounds, and its tables cell by cell."""
+"""The paper's training: recipes, pictures, pairs and regularisation."""
 
-import json
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from mird.daemon.cli import main
@@ -21,34 +15,12 @@ from mird.daemon.paths import shipped
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.image import picture
 from mird.kernels.scalogram import open_scalogram
-from mird.training import contenders
-from mird.training.contenders import TRANSFORMS, OwnContender, PairContender
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording, read_manifest
-from mird.training.material import Material
 from mird.training.paper import PairTrainer, PaperRecipe, Pictures, draw_pictures, read_paper_recipe
-from mird.training.protocol import cosine_score, distance_score, draw_tasks, run_rounds
-from mird.training.recipe import Recipe, read_recipe
-from mird.training.reproduce import TABLES, Table, list_cells, list_splits, reproduce, split_classes
-from mird.training.trainer import Trainer
+from mird.training.reproduce import TABLES
 
 PROGRAM = Path(sys.executable).with_name("mird")
-
-RECIPE = """
-[front_end]
-rate_hz = 16000
-window = 8000
-[pairs]
-width = 2
-n_steps = 4
-"""
-
-
-@pytest.fixture
-def recipe(tmp_path: Path) -> PaperRecipe:
-    path = tmp_path / "paper-tiny.toml"
-    path.write_text(RECIPE)
-    return read_paper_recipe(path)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +58,7 @@ def test_shipped_recipes_are_the_paper_s(name: str, kind: str, width: int, rate:
 )
 def test_mistakes_of_a_recipe(tmp_path: Path, old: str, new: str, said: str) -> None:
     path = tmp_path / "wrong.toml"
-    path.write_text(RECIPE.replace(old, new))
+    path.write_text("[front_end]\nrate_hz = 16000\nwindow = 8000\n[pairs]\nwidth = 2\n".replace(old, new))
     with pytest.raises(TrainingError, match=said):
         read_paper_recipe(path)
 
@@ -104,6 +76,20 @@ def test_colours_are_those_of_the_front_end(pictures: Pictures) -> None:
     np.testing.assert_array_equal(pictures.colours([7]).numpy(), wanted)
 
 
+def test_a_picture_shows_the_whole_of_a_longer_clip(paper_recipe: PaperRecipe, tmp_path: Path) -> None:
+    """Three windows for the table of clips of three seconds: what comes after the first counts."""
+    rng = np.random.default_rng(0)
+    first = 0.1 * rng.standard_normal(8_000)
+    rows = []
+    for name in ("one", "other"):
+        soundfile.write(tmp_path / f"{name}.wav", np.r_[first, 0.1 * rng.standard_normal(16_000)], 16_000)
+        rows.append(Recording(tmp_path / f"{name}.wav", "bell", "hall", name))
+    assert (TABLES["table3"].n_windows, TABLES["table4"].n_windows) == (1, 3)
+    for n, same in ((1, True), (3, False)):
+        found, _ = draw_pictures(rows, paper_recipe.of_windows(n).front_end, tmp_path / "cache")
+        assert np.array_equal(*found.entries) is same
+
+
 def test_damaged_and_silent_recordings_are_left_out_and_named(orchestra: Path, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silent.wav", np.zeros(8_000), 16_000)
     (tmp_path / "broken.wav").write_bytes(b"RIFF and no more")
@@ -118,8 +104,8 @@ def test_damaged_and_silent_recordings_are_left_out_and_named(orchestra: Path, t
         draw_pictures(rows[2:], front_end, tmp_path / "other")
 
 
-def test_half_of_the_pairs_are_of_one_class_and_anchors_differ(recipe: PaperRecipe, pictures: Pictures) -> None:
-    trainer = PairTrainer(recipe, pictures, ["bell", "flute", "horn", "oboe", "pluck"], "cpu")
+def test_half_of_the_pairs_are_of_one_class_and_anchors_differ(paper_recipe: PaperRecipe, pictures: Pictures) -> None:
+    trainer = PairTrainer(paper_recipe, pictures, ["bell", "flute", "horn", "oboe", "pluck"], "cpu")
     labels = np.array([r.label for r in pictures.recordings])
     n_same = []
     for _ in range(200):
@@ -132,8 +118,8 @@ def test_half_of_the_pairs_are_of_one_class_and_anchors_differ(recipe: PaperReci
     assert np.mean(n_same) == pytest.approx(2.5, abs=0.15)
 
 
-def test_regularisation_is_the_gradient_of_the_squares(recipe: PaperRecipe, pictures: Pictures) -> None:
-    trainer = PairTrainer(recipe, pictures, ["bell", "flute"], "cpu")
+def test_regularisation_is_the_gradient_of_the_squares(paper_recipe: PaperRecipe, pictures: Pictures) -> None:
+    trainer = PairTrainer(paper_recipe, pictures, ["bell", "flute"], "cpu")
     groups = {group["weight_decay"]: group["params"] for group in trainer._optimiser.param_groups if group["params"]}
     assert set(groups) == {4e-4, 0.0}  # no dense layer in the residual body
     convolutions = [m.weight for m in trainer.network.modules() if isinstance(m, nn.Conv2d)]
@@ -144,9 +130,9 @@ def test_regularisation_is_the_gradient_of_the_squares(recipe: PaperRecipe, pict
     torch.testing.assert_close(weight.grad, 4e-4 * weight.detach())
 
 
-def test_training_tells_classes_apart(pictures: Pictures, recipe: PaperRecipe) -> None:
+def test_training_tells_classes_apart(pictures: Pictures, paper_recipe: PaperRecipe) -> None:
     """A tone and a hiss, by a network that starts at a loss of ln 2."""
-    longer = replace(recipe, pairs=replace(recipe.pairs, n_steps=40, rate=3e-3, width=4))
+    longer = replace(paper_recipe, pairs=replace(paper_recipe.pairs, n_steps=40, rate=3e-3, width=4))
     trainer = PairTrainer(longer, pictures, ["flute", "_hiss"], "cpu")
     losses: list[float] = []
     assert trainer.run(lambda _, loss: losses.append(loss))
@@ -154,8 +140,12 @@ def test_training_tells_classes_apart(pictures: Pictures, recipe: PaperRecipe) -
     assert np.mean(losses[-10:]) < 0.5
 
 
-def test_weights_stay_as_they_were_where_a_gradient_is_not_finite(pictures: Pictures, recipe: PaperRecipe) -> None:
-    trainer = PairTrainer(replace(recipe, pairs=replace(recipe.pairs, n_steps=40)), pictures, ["bell", "flute"], "cpu")
+def test_weights_stay_as_they_were_where_a_gradient_is_not_finite(
+    pictures: Pictures, paper_recipe: PaperRecipe
+) -> None:
+    trainer = PairTrainer(
+        replace(paper_recipe, pairs=replace(paper_recipe.pairs, n_steps=40)), pictures, ["bell", "flute"], "cpu"
+    )
     head = trainer.network.head.compare.weight
 
     def spoil(step: int, loss: float) -> None:
@@ -166,225 +156,3 @@ def test_weights_stay_as_they_were_where_a_gradient_is_not_finite(pictures: Pict
         trainer.run(spoil)
     assert trainer.step == 3
     assert all(torch.isfinite(parameter).all() for parameter in trainer.network.parameters())
-
-
-def test_tasks_and_rounds() -> None:
-    labels = ["a"] * 6 + ["b"] * 6 + ["c"] * 6
-    takes = [str(i // 2) for i in range(18)]
-    tasks = draw_tasks(np.random.default_rng(0), labels, takes, ["a", "c"], 1000)
-    of, take = np.array(labels), np.array(takes)
-    assert set(of[tasks.ravel()]) == {"a", "c"}
-    assert (of[tasks[:, 0]] == of[tasks[:, 1]]).all()
-    assert (of[tasks[:, 0]] != of[tasks[:, 2]]).all()
-    assert (take[tasks[:, 0]] != take[tasks[:, 1]]).all()
-    truth: NDArray[np.float32] = np.eye(3, dtype=np.float32)[[0] * 6 + [1] * 6 + [2] * 6]
-    for score in (cosine_score(truth), distance_score(truth)):
-        outcome = run_rounds(tasks, score, 20)
-        assert (outcome.mean, outcome.best) == (1.0, 1.0)
-    assert run_rounds(tasks, lambda pairs: np.zeros(len(pairs)), 20).mean == 0.5
-    noise = np.random.default_rng(1)
-    chance = run_rounds(tasks, lambda pairs: noise.standard_normal(len(pairs)), 20)
-    assert chance.mean == pytest.approx(0.5, abs=0.06)
-    assert chance.best > chance.mean + 0.05
-    with pytest.raises(TrainingError, match="two takes each; too few: a"):
-        draw_tasks(np.random.default_rng(0), ["a", "a", "b", "b"], ["1", "1", "1", "2"], ["a", "b"], 5)
-
-
-def test_splits_leave_no_class_out_and_share_none() -> None:
-    for name, table in TABLES.items():
-        for n in table.n_training:
-            for split in range(5):
-                training, testing = split_classes(table.classes, n, split)
-                assert (len(training), set(training) | set(testing)) == (n, set(table.classes)), name
-                assert not set(training) & set(testing)
-            splits = list_splits(table.classes, n, 20)
-            assert len({split_classes(table.classes, n, split) for split in splits}) == 20
-            assert splits[0] == 0
-    with pytest.raises(TrainingError, match=r"7 splits: 4 classes can be split in 6 ways only"):
-        list_splits(("a", "b", "c", "d"), 2, 7)
-    assert [len(table.classes) for table in TABLES.values()] == [14, 11]
-
-
-@pytest.fixture
-def small_table(monkeypatch: pytest.MonkeyPatch) -> Table:
-    """A table of the orchestra's six instruments."""
-    paper = {(kind, what): ((90, 70), (95, 80)) for kind in ("residual", "convolutional") for what in TRANSFORMS}
-    table = Table(("bell", "flute", "horn", "oboe", "pluck", "reed"), (2, 4), paper)
-    monkeypatch.setitem(TABLES, "table3", table)
-    return table
-
-
-def test_table_is_filled_cell_by_cell_and_gone_on_with(
-    small_table: Table, recipe: PaperRecipe, orchestra: Path, tmp_path: Path
-) -> None:
-    rows, folder = read_manifest(orchestra), tmp_path / "out"
-    begun: list[str] = []
-
-    def run(stop_at: int | None, recipe: PaperRecipe = recipe) -> Path:
-        def stop() -> bool:
-            return stop_at is not None and len(begun) > stop_at
-
-        def progress(done: int, total: int, what: str) -> None:
-            if ": step" not in what:
-                begun.append(what)
-
-        options: dict[str, Any] = {"n_splits": 2, "device": "cpu", "progress": progress, "stop": stop, "n_rounds": 9}
-        contender = PairContender(recipe, rows, folder / "cache", "cpu")
-        return reproduce("table3", {"paper-tiny": contender}, folder, **options)
-
-    report = run(3).read_text()
-    assert begun == ["paper-tiny-scalogram-2-0", "paper-tiny-scalogram-4-0", "paper-tiny-spectrogram-2-0",
-                     "paper-tiny-spectrogram-4-0"]  # fmt: skip
-    assert len(list((folder / "cells").iterdir())) == 3
-    assert [path.name for path in folder.glob("*.pt")] == ["paper-tiny-spectrogram-4-0.pt"]
-    assert "not run" in report
-    assert "too few pairs of cells" in report
-
-    first = (folder / "cells" / "paper-tiny-scalogram-2-0.json").read_bytes()
-    begun.clear()
-    report = run(None).read_text()
-    assert begun[0] == "paper-tiny-spectrogram-4-0"
-    assert len(begun) == 5
-    assert (folder / "cells" / "paper-tiny-scalogram-2-0.json").read_bytes() == first
-    cell = json.loads(first)
-    assert (cell["n_training"], cell["device"], len(cell["testing"])) == (2, "cpu", 4)
-    assert 0 < cell["network"]["mean"] < cell["network"]["best"] <= 1  # after four steps: chance, or worse
-    assert cell["pixels"]["mean"] > 0.6
-    assert cell["mfcc"]["mean"] > 0.6
-    assert "| 2 + 4 | 2/2 |" in report
-    assert "70 (90)" in report
-    assert "Scalogram less spectrogram, over 4 pairs of cells" in report
-    assert not list(folder.glob("*.pt"))
-
-    for other in (replace(recipe, pairs=replace(recipe.pairs, rate=1e-3)), replace(recipe, seed=recipe.seed + 1)):
-        with pytest.raises(TrainingError, match="is of another recipe"):
-            run(None, other)
-    rows = rows[:-1]
-    with pytest.raises(TrainingError, match="is of another recipe or other recordings"):
-        run(None)
-    (folder / "cells" / "paper-tiny-scalogram-2-0.json").write_text("{")
-    with pytest.raises(TrainingError, match="damaged cell"):
-        run(None)
-
-
-def test_a_command_fills_the_part_of_the_table_that_it_was_asked_for(
-    small_table: Table, recipe: PaperRecipe, tmp_path: Path
-) -> None:
-    shown = {name: PairContender(recipe, [], tmp_path, "cpu") for name in ("one", "other")}
-    names = [cell.name for cell in list_cells(small_table, shown, 2, pictures=["spectrogram"], rows=[4])]
-    assert names == ["one-spectrogram-4-0", "other-spectrogram-4-0", "one-spectrogram-4-1", "other-spectrogram-4-1"]
-    assert len(list_cells(small_table, shown, 2)) == 2 * 2 * 2 * 2
-    with pytest.raises(TrainingError, match="row 3: the table trains on 2, 4 classes"):
-        list_cells(small_table, shown, 2, rows=[2, 3])
-
-
-def test_our_recipe_learns_from_the_instruments_outside_the_table_and_never_from_its_test_classes(
-    monkeypatch: pytest.MonkeyPatch, trained: Any, orchestra: Path, tmp_path: Path
-) -> None:
-    """Four of the six instruments are the table; the encoder starts on the other two."""
-    table = Table(("bell", "flute", "oboe", "reed"), (2,), {("residual", what): ((90, 70),) for what in TRANSFORMS})
-    monkeypatch.setitem(TABLES, "table3", table)
-    recipe = read_recipe(trained.recipe)
-    recipe = replace(recipe, optimiser=replace(recipe.optimiser, n_steps=6))
-    monkeypatch.setattr(contenders, "CELL_STEPS", 5)
-    met: list[tuple[str, ...]] = []
-
-    class Watched(Trainer):
-        def __init__(self, recipe: Recipe, material: Material, *rest: Any) -> None:
-            met.append(tuple(sorted({row.label for row in material.recordings})))
-            super().__init__(recipe, material, *rest)
-
-    monkeypatch.setattr(contenders, "Trainer", Watched)
-    ours = OwnContender(recipe, [orchestra], [], table.classes, tmp_path, tmp_path / "cache", "cpu", "tiny")
-    options: dict[str, Any] = {"n_splits": 2, "device": "cpu", "n_rounds": 9}
-    stopped = reproduce("table3", {"tiny": ours}, tmp_path, progress=lambda *_: None, stop=lambda: True, **options)
-    assert "| 2 + 2 | 0/0 | not run" in stopped.read_text()
-    assert (tmp_path / "start-tiny-scalogram" / "checkpoint.pt").exists()
-    met.clear()
-    report = reproduce("table3", {"tiny": ours}, tmp_path, progress=lambda *_: None, **options).read_text()
-    assert "| 2 + 2 | 2/2 |" in report
-    others = ("_hiss", "horn", "pluck")
-    assert met.count(others) == 2
-    cells = [labels for labels in met if labels != others]
-    assert len(cells) == 4
-    for split in list_splits(table.classes, 2, 2):
-        training, testing = split_classes(table.classes, 2, split)
-        assert cells.count(tuple(sorted((*others, *training)))) == 2
-        cell = json.loads((tmp_path / "cells" / f"tiny-scalogram-2-{split}.json").read_text())
-        assert (cell["training"], cell["testing"]) == (list(training), list(testing))
-        assert 0.4 < cell["network"]["mean"] <= 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "cache", "cells", "report.md", "start-tiny-scalogram", "start-tiny-spectrogram",
-    ]  # fmt: skip
-
-
-@pytest.mark.system
-def test_command_is_interrupted_and_says_so(orchestra: Path, tmp_path: Path) -> None:
-    """The paper's fourteen classes, of the orchestra's notes."""
-    recipe, manifest = tmp_path / "paper-tiny.toml", tmp_path / "fourteen.csv"
-    recipe.write_text(RECIPE.replace("n_steps = 4", "n_steps = 100000"))
-    rows = [r for r in read_manifest(orchestra) if r.is_instrument]
-    lines = [f"{r.path},{label},here" for i, label in enumerate(TABLES["table3"].classes) for r in rows[i::14]]
-    manifest.write_text("\n".join(["path,class,source", *lines]) + "\n")
-    command: list[str | Path] = [
-        PROGRAM,
-        "train",
-        manifest,
-        "--reproduce",
-        "table3",
-        "--recipe",
-        recipe,
-        "--out",
-        tmp_path / "out",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while (
-            not list((tmp_path / "out").glob("cache/*.npz")) and process.poll() is None and time.monotonic() < deadline
-        ):
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        printed, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert printed == f"{tmp_path}/out/report.md\n"
-    first, *_, last = said.splitlines()
-    assert first.startswith("0 of 30 cells done; paper-tiny-scalogram-2-0")
-    assert last == "stopped; the same command goes on from here"
-    assert (tmp_path / "out" / "paper-tiny-scalogram-2-0.pt").exists()
-    assert "not run" in (tmp_path / "out" / "report.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--splits", "0"], "--splits 0: must be at least 1"),
-        (["--seed", "-1"], "--seed -1: must be at least 0"),
-        (["--name", "mine"], "--name: a table has no use for it; leave it out with --reproduce"),
-        (["--tensorboard", "log"], "--tensorboard: a table has no use for it; leave it out with --reproduce"),
-        (["--recipe", "paper-huge"], "recipes/paper-huge.toml: cannot read the recipe"),
-        ([], "table3 needs 14 classes; without recordings: cello, clarinet"),
-    ],
-)
-def test_mistakes_are_one_line(
-    orchestra: Path, tmp_path: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["train", str(orchestra), "--reproduce", "table3", "--out", str(tmp_path / "out"), *arguments]
-    assert main(command) == 10
-    (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
-
-
-def test_rendered_clips_and_torchrun_are_nothing_for_the_papers_recipes(
-    small_table: Table,
-    orchestra: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    command = ["train", str(orchestra), "--reproduce", "table3", "--out", str(tmp_path / "out")]
-    assert main([*command, "--rendered", "rendered.csv"]) == 10
-    assert "--rendered: the paper's recipes train on the table's recordings alone" in capsys.readouterr().err
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(command) == 10
-    assert "start a command for each --picture, not torchrun" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
