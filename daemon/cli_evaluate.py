@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--support-manifest", type=Path, metavar="SUPPORT.csv",
         help="manifest that the shots come from (default: other takes of QUERIES.csv)",
     )  # fmt: skip
-    parser.add_argument("--way", default="all", metavar="N", help="classes in an episode, or all (default)")
-    parser.add_argument("--shot", type=int, default=1, metavar="K", help="support clips a class (default 1)")
+    parser.add_argument("--way", metavar="N", help="classes in an episode, or all (default)")
+    parser.add_argument("--shot", type=int, metavar="K", help="support clips a class (default 1)")
     parser.add_argument("--episodes", type=int, default=600, metavar="N", help="episodes (default 600)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draws (default 0)")
     parser.add_argument(
@@ -75,16 +75,17 @@ def run(args: argparse.Namespace) -> int:
     ]
     if unused:
         raise TrainingError(f"{unused[0]}: belongs to --suite, and none is given")
-    if args.way != "all" and not (args.way.isascii() and args.way.isdigit() and int(args.way) >= 2):
-        raise TrainingError(f"--way {args.way}: must be all or a number from 2")
-    for option, least in (("shot", 1), ("episodes", 1), ("seed", 0)):
-        if getattr(args, option) < least:
-            raise TrainingError(f"--{option} {getattr(args, option)}: must be at least {least}")
+    way, shot = args.way or "all", 1 if args.shot is None else args.shot
+    if way != "all" and not (way.isascii() and way.isdigit() and int(way) >= 2):
+        raise TrainingError(f"--way {way}: must be all or a number from 2")
+    for option, value, least in (("shot", shot, 1), ("episodes", args.episodes, 1), ("seed", args.seed, 0)):
+        if value < least:
+            raise TrainingError(f"--{option} {value}: must be at least {least}")
     if args.support_sources and args.support_manifest is None:
         raise TrainingError("--support-sources: chooses from the manifest of --support-manifest, and none is given")
     settings = EvaluationSettings(
-        None if args.way == "all" else int(args.way),
-        args.shot,
+        None if way == "all" else int(way),
+        shot,
         args.episodes,
         args.seed,
         _names(args.classes),

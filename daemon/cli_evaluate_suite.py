@@ -6,6 +6,12 @@ from pathlib import Path
 
 from mird.daemon.cli_settings import settings_of
 
+ROWS_OWN = (
+    "support_manifest", "way", "shot", "classes", "unknown", "sources", "support_sources", "other_sources",
+    "each_window",
+)  # fmt: skip
+"""Arguments of one evaluation that each row of a suite has of its own."""
+
 
 def run_suite_command(args: argparse.Namespace) -> int:
     """Measure the suite and write its report, or print one JSON object."""
@@ -22,6 +28,10 @@ def run_suite_command(args: argparse.Namespace) -> int:
     from mird.training.run_suite import run_suite
     from mird.training.suite import read_suite
 
+    given_too = (name for name in ROWS_OWN if (value := getattr(args, name)) not in (None, "") and value is not False)
+    unused = [f"--{name.replace('_', '-')}" for name in given_too]
+    if unused:
+        raise TrainingError(f"{', '.join(unused)}: not used with --suite, each of whose rows has its own; leave it out")
     for option, least in (("episodes", 1), ("seed", 0)):
         if getattr(args, option) < least:
             raise TrainingError(f"--{option} {getattr(args, option)}: must be at least {least}")

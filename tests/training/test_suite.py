@@ -206,6 +206,11 @@ def test_broken_and_silent_files_are_named_and_left_out(
         (("--suite", "SUITE", "--weights", "file.onnx"), r"--weights file.onnx: must be NAME=FILE"),
         (("--suite", "SUITE", "--peers", "gone.npz"), r"gone.npz: is no .npz file of vectors"),
         (("--suite", "SUITE", "--episodes", "0"), r"--episodes 0: must be at least 1"),
+        (
+            ("--suite", "SUITE", "--way", "all", "--shot", "1", "--classes", "x", "--other-sources"),
+            "--way, --shot, --classes, --other-sources: not used with --suite, each of whose rows has its own",
+        ),
+        (("--suite", "SUITE", "--shot", "0"), "--shot: not used with --suite"),
         (("--suite", "SUITE", "--out", "SUITE"), "tiny-suite.toml: cannot write the report: File exists; choose"),
     ],
 )
