@@ -190,6 +190,20 @@ class Tally:
         return auroc(np.array(self.known), np.array(self.strange)) if self.strange else None
 
 
+def pooled(tallies: Sequence[Tally]) -> Tally:
+    """Several tallies as one: every answer counts once."""
+    one = Tally()
+    for tally in tallies:
+        one.accuracies += tally.accuracies
+        one.known += tally.known
+        one.strange += tally.strange
+        for label, counts in tally.confusion.items():
+            into = one.confusion.setdefault(label, {})
+            for other, n in counts.items():
+                into[other] = into.get(other, 0) + n
+    return one
+
+
 def auroc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> float:
     """Probability that a positive scores above a negative, ties counting half."""
     from scipy.stats import mannwhitneyu

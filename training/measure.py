@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mird.kernels.encoder import EncoderCard
 from mird.kernels.similarity import class_logits, probabilities
 from mird.training.baselines import Peers
-from mird.training.episodes import Episode, Pool, Tally, draw_episode, n_left, pools
+from mird.training.episodes import Episode, Pool, Tally, draw_episode, n_left, pooled, pools
 from mird.training.errors import TrainingError
 from mird.training.features import MFCC, PIXELS, Features, Vectors
 from mird.training.fit import fit_whitening
@@ -104,7 +104,8 @@ def measure_row(
     Returns
     -------
     dict
-        ``shot, way, episodes, systems, live, per_class, confusion``; the last two are the first system's.
+        ``shot, way, episodes, systems, live, per_class, confusion, roc``; the last three are the first system's,
+        pooled over its seeds of training.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def measure_row(
             tally = _answer(drawn, windows, system, features.clean[system.features], vectors[system.features])
             if tally is not None:
                 tallies[kind].setdefault(system.name, []).append(tally)
-    first = next(iter(tallies["systems"].values()))[0]
+    first = pooled(next(iter(tallies["systems"].values())))
     return {
         "shot": shot,
         "way": len(drawn[0].labels),
@@ -140,17 +141,54 @@ def summary(tallies: Sequence[Tally], seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     table = np.array([tally.accuracies for tally in tallies])
     n_seeds, n_episodes = table.shape
-    means = [
-        table[rng.integers(n_seeds, size=n_seeds)][:, rng.integers(n_episodes, size=n_episodes)].mean()
-        for _ in range(N_RESAMPLES)
+    draws = [
+        (rng.integers(n_seeds, size=n_seeds), rng.integers(n_episodes, size=n_episodes)) for _ in range(N_RESAMPLES)
     ]
-    aurocs = [value for value in (tally.auroc_unknown() for tally in tallies) if value is not None]
-    return {
+    means = [table[seeds][:, episodes].mean() for seeds, episodes in draws]
+    found = {
         "n_seeds": n_seeds,
         "accuracy": float(table.mean()),
         "ci95": [float(value) for value in np.percentile(means, [2.5, 97.5])],
-        "auroc_unknown": float(np.mean(aurocs)) if aurocs else None,
+        "auroc_unknown": None,
+        "auroc_unknown_ci95": None,
     }
+    aurocs = [value for value in (tally.auroc_unknown() for tally in tallies) if value is not None]
+    if aurocs:
+        times = np.stack([np.bincount(episodes, minlength=n_episodes) for _, episodes in draws])
+        areas = np.stack([resampled_aurocs(tally, times) for tally in tallies])
+        means = [areas[seeds, number].mean() for number, (seeds, _) in enumerate(draws)]
+        found["auroc_unknown"] = float(np.mean(aurocs))
+        found["auroc_unknown_ci95"] = [float(value) for value in np.percentile(means, [2.5, 97.5])]
+    return found
+
+
+def resampled_aurocs(tally: Tally, times: NDArray[np.int64]) -> NDArray[np.float64]:
+    """AUROC of a tally whose episodes count several times, or never.
+
+    Every episode asks equally many known queries, and equally many unknown ones. The scores are sorted once, so that a
+    resample costs sums alone.
+
+    Parameters
+    ----------
+    times : NDArray[int64], shape (n_resamples, n_episodes)
+        How often each episode counts.
+
+    Returns
+    -------
+    NDArray[float64], shape (n_resamples,)
+    """
+    known, strange = np.array(tally.known), np.array(tally.strange)
+    n_episodes = times.shape[1]
+    asked_in, strange_in = (np.arange(len(scores)) * n_episodes // len(scores) for scores in (known, strange))
+    order = np.argsort(strange)
+    strange_in = strange_in[order]
+    below, not_above = (np.searchsorted(strange[order], known, side) for side in ("left", "right"))
+    areas = np.empty(len(times))
+    for number, weights in enumerate(times):
+        sums = np.concatenate([[0], np.cumsum(weights[strange_in])])
+        counts = weights[asked_in]
+        areas[number] = counts @ (sums[below] + sums[not_above]) / (2 * counts.sum() * sums[-1])
+    return areas
 
 
 def _draw(

@@ -79,9 +79,9 @@ def _lines(results: Mapping[str, Any], pictures: Mapping[str, Path]) -> Iterator
     yield f"# Suite {results['suite']}"
     yield ""
     yield (
-        f"{results['episodes']} episodes a row, seed {results['seed']}; accuracies in per cent with 95 % intervals "
-        "(bootstrap over episodes, and over seeds of training where there are several). Every system answers the same "
-        "episodes; "
+        f"{results['episodes']} episodes a row, seed {results['seed']}; accuracies in per cent and AUROC of unknown "
+        "with 95 % intervals (bootstrap over episodes, and over seeds of training where there are several). Tables by "
+        "class, confusion matrices and ROC pool the answers of all seeds. Every system answers the same episodes; "
         "`live-like` moves the queries in time, colours them, puts them into a room and adds noise at 10 to 40 dB. "
         "Pixels, MFCC and peers: cosine to the mean shot, standardised on the training pool, and whitened on it where "
         "that is said."
@@ -115,7 +115,9 @@ def _engines(results: Mapping[str, Any]) -> Iterator[str]:
 def _classes(results: Mapping[str, Any]) -> Iterator[str]:
     for row in results["rows"]:
         for figures in row["figures"][-1:]:
-            yield f"## By class: {row['section']}, {row['name']}, {figures['shot']} shots"
+            n_seeds = figures["systems"][FIRST]["n_seeds"]
+            over = f", {n_seeds} seeds of training" if n_seeds > 1 else ""
+            yield f"## By class: {row['section']}, {row['name']}, {figures['shot']} shots{over}"
             yield ""
             yield "| class | right | taken for |"
             yield "|---|---|---|"
@@ -145,8 +147,12 @@ def _live(figures: Mapping[str, Any], limit: float) -> str:
 
 
 def _unknown(figures: Mapping[str, Any]) -> str:
-    found = [(name, value["auroc_unknown"]) for name, value in figures["systems"].items() if value["auroc_unknown"]]
-    return ", ".join(f"{name} {value:.3f}" for name, value in found)
+    said = []
+    for name, found in figures["systems"].items():
+        if found["auroc_unknown"] is not None:
+            low, high = found["auroc_unknown_ci95"]
+            said.append(f"{name} {found['auroc_unknown']:.3f} ({low:.3f} to {high:.3f})")
+    return ", ".join(said)
 
 
 def _wanted(row: Mapping[str, Any], index: int, figures: Mapping[str, Any]) -> str:

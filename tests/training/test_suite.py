@@ -14,12 +14,12 @@ import soundfile
 from mird.daemon.cli import main
 from mird.daemon.paths import shipped
 from mird.training.baselines import mfcc_statistics, read_peers
-from mird.training.episodes import Tally
+from mird.training.episodes import Tally, auroc
 from mird.training.errors import TrainingError
 from mird.training.features import Features
 from mird.training.live import LiveSettings, make_live
 from mird.training.manifest import read_manifest
-from mird.training.measure import summary
+from mird.training.measure import resampled_aurocs, summary
 from mird.training.report import write_report
 from mird.training.suite import read_suite
 
@@ -130,7 +130,13 @@ def test_suite_measures_every_system_on_the_same_episodes(
     assert first["systems"]["mird"]["accuracy"] > 0.3  # chance: 1 / 6
     low, high = first["systems"]["mird"]["ci95"]
     assert low < first["systems"]["mird"]["accuracy"] < high
-    assert 0.5 < first["systems"]["mird"]["auroc_unknown"] <= 1
+    low, high = first["systems"]["mird"]["auroc_unknown_ci95"]
+    assert 0.5 < low < first["systems"]["mird"]["auroc_unknown"] < high <= 1
+    # By class, and for the ROC, the answers of both files count.
+    assert sum(sum(counts.values()) for counts in first["confusion"].values()) == 2 * 40 * first["way"]
+    assert [len(scores) for scores in first["roc"]] == 2 * [2 * 40 * first["way"]]
+    rights = [first["per_class"][label] * sum(first["confusion"][label].values()) for label in first["confusion"]]
+    assert sum(rights) == pytest.approx(first["systems"]["mird"]["accuracy"] * 2 * 40 * first["way"])
     assert (rest["figures"][0]["way"], rest["figures"][0]["systems"]["mird"]["n_seeds"]) == (2, 1)
     assert rest["figures"][0]["systems"]["mird"]["auroc_unknown"] > 0.5
 
@@ -159,6 +165,8 @@ def test_suite_measures_every_system_on_the_same_episodes(
     assert "not measured: `--weights third=FILE` is not given" in report
     assert "20: reached; AUROC 0.5: reached" in report
     assert "5 ahead of peer: " in report
+    assert "## By class: Attic, all, 3 shots, 2 seeds of training\n" in report
+    assert f"mird {first['systems']['mird']['auroc_unknown']:.3f} ({low:.3f} to {high:.3f}), mird, cosine " in report
     assert "**missed**" in report
     pictures = {path.name for path in out.glob("*.png")}
     assert pictures == {"confusion-1.png", "confusion-2.png", "confusion-3.png", "roc.png", "enrolment.png", "map.png"}
@@ -304,6 +312,33 @@ def test_interval_covers_seeds_as_well_as_episodes() -> None:
     assert one["ci95"] == pytest.approx([0.4 - 1.96 * 0.1 / 20, 0.4 + 1.96 * 0.1 / 20], abs=0.006)
     assert three["accuracy"] == pytest.approx(0.5, abs=0.01)
     assert three["ci95"][1] - three["ci95"][0] > 0.1
+
+
+def test_auroc_has_an_interval_over_seeds_and_episodes() -> None:
+    rng = np.random.default_rng(5)
+    way, n_episodes = 4, 300
+
+    def tally(ahead: float) -> Tally:
+        """Scores of half steps, so that there are ties, and a mood of the whole episode's."""
+        mood = np.repeat(rng.normal(0, 1, n_episodes), way)
+        known, strange = (np.round(2 * (rng.normal(m, 1, way * n_episodes) + mood)) / 2 for m in (ahead, 0))
+        return Tally([0.5] * n_episodes, {}, known.tolist(), strange.tolist())
+
+    tallies = [tally(ahead) for ahead in (0.8, 1.0, 1.6)]
+    one = tallies[0]
+    times = np.stack([np.bincount(rng.integers(n_episodes, size=n_episodes), minlength=n_episodes) for _ in range(5)])
+    for counts, found in zip(times, resampled_aurocs(one, times), strict=True):
+        # As if the episodes were there as often as they count.
+        known, strange = (np.repeat(np.array(s), np.repeat(counts, way)) for s in (one.known, one.strange))
+        assert found == pytest.approx(auroc(known, strange))
+    alone, all_three = summary(tallies[:1], 0), summary(tallies, 0)
+    low, high = alone["auroc_unknown_ci95"]
+    assert low < alone["auroc_unknown"] == one.auroc_unknown() < high
+    assert high - low < 0.1
+    low, high = all_three["auroc_unknown_ci95"]
+    assert low < all_three["auroc_unknown"] < high
+    assert high - low > 0.1  # the seeds differ by more than the episodes
+    assert summary([Tally([0.5, 1.0])], 0)["auroc_unknown_ci95"] is None
 
 
 def test_mfcc_tell_hum_from_hiss() -> None:
