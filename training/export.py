@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from mird.kernels.encoder import EncoderCard
 from mird.training.errors import TrainingError
 from mird.training.fit import Projection, Whitening
 from mird.training.networks import STAGES, ResidualEncoder
+from mird.training.whole import write_whole
 
 # Before the import: ONNX Runtime would else report to its maker and leave an identity in the user's home.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -98,8 +100,8 @@ def export_onnx(network: UnitEncoder, card: EncoderCard, shape: Sequence[int], p
     )
     if program is None:
         raise TrainingError("torch.onnx exported nothing")
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "encoder.onnx"
+    with _temporary_folder() as folder:
+        raw = folder / "encoder.onnx"
         program.save(str(raw), external_data=False)
         write_card(onnx.load(str(raw)), card, path)
 
@@ -126,8 +128,8 @@ def quantise(source: Path, pictures: NDArray[np.float32], card: EncoderCard, pat
     TrainingError
         If the file cannot be written.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        prepared, result = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+    with _temporary_folder() as folder:
+        prepared, result = folder / "prepared.onnx", folder / "int8.onnx"
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
         nodes = onnx.load(str(prepared)).graph.node
         quantize_static(
@@ -166,16 +168,24 @@ def write_card(model: onnx.ModelProto, card: EncoderCard, path: Path) -> None:
     del model.metadata_props[:]
     for key, value in card.to_metadata().items():
         model.metadata_props.add(key=key, value=value)
-    partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(model.SerializeToString())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_whole(path, model.SerializeToString())
     except OSError as error:
         raise TrainingError(f"{path}: cannot write the encoder: {error.strerror}") from None
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder for what one step leaves to the next; TrainingError if it cannot be written."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write the export's temporary files: {error.strerror or error}; make room, or set TMPDIR to a "
+            "folder that has some"
+        ) from None
 
 
 class _Pictures(CalibrationDataReader):  # type: ignore[misc]

@@ -8,6 +8,7 @@ augmentation can raise what a microphone would have raised. :func:`mird.training
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from mird.training.audio import fit_length, read_mono
 from mird.training.compose import ComposeSettings, compose
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording
+from mird.training.whole import whole, write_whole
 
 CACHE_RANGE_DB = 110.0
 SILENT = 1e-5
@@ -93,11 +95,11 @@ def build_cache(
     sounding = np.array([np.abs(clip).max() > SILENT for clip in clips])
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _compute(recordings, clips, sounding, front_end, target, n_composed, seed, settings, progress)
-        partial = flags.with_suffix(".partial")
-        with partial.open("wb") as file:
-            np.save(file, sounding)
-        partial.replace(flags)
+        with whole(target) as partial:
+            _compute(recordings, clips, sounding, front_end, partial, n_composed, seed, settings, progress)
+        content = io.BytesIO()
+        np.save(content, sounding)
+        write_whole(flags, content.getbuffer())
     except OSError as error:
         raise TrainingError(
             f"{folder}: cannot write the picture cache: {error.strerror}; choose another folder with --cache"
@@ -110,7 +112,7 @@ def _compute(
     clips: Sequence[NDArray[np.float32]],
     sounding: NDArray[np.bool_],
     front_end: FrontEnd,
-    target: Path,
+    path: Path,
     n_composed: int,
     seed: int,
     settings: ComposeSettings,
@@ -126,11 +128,10 @@ def _compute(
     instruments = np.array([i for i, r in enumerate(recordings) if r.is_instrument and sounding[i]], np.int64)
     played = np.array([recordings[i].label for i in instruments])
     others = {label: instruments[played != label] for label in {r.label for r in recordings}}
-    partial = target.with_suffix(".partial")
-    levels = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+    levels = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     # On a full disk this fails; writing to mapped memory that has no blocks would kill the process.
-    with partial.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     for number, recording in enumerate(recordings):
         rng = np.random.default_rng((seed, number))
         windows = [clips[number]]
@@ -147,4 +148,3 @@ def _compute(
         if progress:
             progress(number + 1, len(clips), "computing pictures")
     levels.flush()
-    partial.replace(target)

@@ -6,10 +6,11 @@ weighted L1 is fitted on the finished embeddings (:mod:`mird.training.fit`).
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from mird.training.material import Material
 from mird.training.networks import ResidualEncoder
 from mird.training.recipe import FitSettings, Recipe
 from mird.training.sampler import BalancedSampler
+from mird.training.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ class Trainer:
     ) -> None:
         """Train to the recipe's last step, or until ``stop()``; a checkpoint is left either way.
 
+        One is left, too, where ``on_step`` raises, if it can be written.
+
         Raises
         ------
         TrainingError
@@ -146,7 +150,13 @@ class Trainer:
             )
         try:
             while self.step < self.recipe.optimiser.n_steps and not self._world.any(here=stop()):
-                on_step(self._one_step())
+                report = self._one_step()
+                try:
+                    on_step(report)
+                except BaseException:
+                    with suppress(TrainingError):
+                        self.save()
+                    raise
                 if self.step % checkpoint_every == 0:
                     self.save()
             self.save()
@@ -225,7 +235,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If it cannot be written; the old one is untouched.
+            If it cannot be written; the old one, if there is one, is untouched.
         """
         if not self._world.is_first:
             return
@@ -242,18 +252,14 @@ class Trainer:
             "torch": torch.get_rng_state(),
             "running": [self._loss, self._accuracy],
         }
-        partial = self.checkpoint.with_suffix(".partial")
+        content = io.BytesIO()
+        torch.save(state, content)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.checkpoint)
-        except (OSError, RuntimeError) as error:
-            raise TrainingError(
-                f"{self.checkpoint}: cannot write the checkpoint: {error}; the previous one is untouched"
-            ) from None
+            write_whole(self.checkpoint, content.getbuffer())
+        except OSError as error:
+            before = "the previous one is untouched" if self.checkpoint.exists() else "there is none from before"
+            raise TrainingError(f"{self.checkpoint}: cannot write the checkpoint: {error.strerror}; {before}") from None
 
     def resume(self) -> bool:
         """Go on from the folder's checkpoint; False if there is none.

@@ -137,6 +137,22 @@ def test_checkpoints_come_at_their_steps_and_at_the_end(make: Make) -> None:
     assert [path.name for path in trainer.folder.iterdir()] == ["checkpoint.pt"]
 
 
+def test_what_watches_a_step_may_fail_and_costs_no_step(make: Make) -> None:
+    def watch(report: StepReport) -> None:
+        if report.step == 3:
+            raise OSError(28, "No space left on device")
+
+    whole, trainer = make("whole"), make()
+    with pytest.raises(OSError, match="No space left"):
+        trainer.run(watch)
+    again = make()
+    assert again.resume()
+    assert again.step == 3
+    again.run(lambda _: None)
+    whole.run(lambda _: None)
+    assert_equal(again, whole)
+
+
 def test_nothing_to_resume(make: Make) -> None:
     assert not make().resume()
 
