@@ -1,12 +1,16 @@
 """A training run from manifests to engine files: cache, train, fit, export.
 
-The run's folder holds ``checkpoint.pt`` while it trains, and at its end ``encoder.onnx`` (float32),
-``encoder-int8.onnx`` and ``run.json`` (recipe, data, figures of the fit).
+The run's folder holds ``split.csv`` (which clips it trains on, and which it is calibrated on) and ``checkpoint.pt``
+while it trains, and at its end ``encoder.onnx`` (float32), ``encoder-int8.onnx`` and ``run.json`` (recipe, data,
+figures of the fit).
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,11 +34,15 @@ from mird.training.pictures import build_cache
 from mird.training.recipe import Recipe
 from mird.training.start import start_from
 from mird.training.trainer import StepReport, Trainer
+from mird.training.whole import write_whole
 
 CALIBRATION_PICTURES = 512
 CHECKPOINT, FLOAT32, INT8, REPORT = "checkpoint.pt", "encoder.onnx", "encoder-int8.onnx", "run.json"
+SPLIT = "split.csv"
 
 Progress = Callable[[int, int, str], None]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -172,12 +180,33 @@ def train(
     """
     if world is None or world.is_first:
         check_start(folder, resume=resume)
+        _keep_split(data, folder)
     trainer = Trainer(recipe, data.material, folder, device, world)
     if not (resume and trainer.resume()) and start is not None:
         start_from(start, trainer.encoder, recipe.front_end, _some_pictures(recipe, data).to(device))
         trainer.average.load_state_dict(trainer.encoder.state_dict())
     trainer.run(on_step, stop=stop)
     return trainer
+
+
+def _keep_split(data: Data, folder: Path) -> None:
+    """Write which clip is for what; a run that goes on with other clips than before says so."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(("path", "class", "source", "part"))
+    parts = [("training", data.material)]
+    if data.held_out is not data.material:
+        parts.append(("calibration", data.held_out))
+    for part, material in parts:
+        table.writerows((row.path, row.label, row.source, part) for row in material.recordings)
+    path = folder / SPLIT
+    try:
+        if path.exists() and path.read_bytes() != text.getvalue().encode():
+            _log.warning("%s: goes on with other clips than before", path)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.getvalue().encode())
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCard:

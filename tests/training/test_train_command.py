@@ -1,5 +1,6 @@
 """`mird train` from a manifest to encoder files, interrupted and gone on with, and every way of starting it wrongly."""
 
+import csv
 import json
 import os
 import pty
@@ -21,7 +22,7 @@ from mird.kernels.encoder import open_encoder
 from mird.kernels.recognizer import Recognizer
 from mird.training.audio import read_mono
 from mird.training.errors import TrainingError
-from mird.training.manifest import Recording
+from mird.training.manifest import Recording, read_manifest
 from mird.training.recipe import read_recipe
 from mird.training.run import check_machine, check_start, load_data, train
 
@@ -36,12 +37,36 @@ def test_run_leaves_both_encoders_and_a_report(trained: Any) -> None:
         "encoder.onnx",
         "encoder-int8.onnx",
         "run.json",
+        "split.csv",
     }
     report = json.loads((trained.folder / "run.json").read_text())
     assert (report["name"], report["steps"]) == ("tiny", 240)
     assert (report["n_clips"], report["n_classes"], report["n_sources"]) == (44, 7, 2)
     assert report["recipe"]["data"]["held_out_sources"] == ["attic"]
     assert report["fingerprint"] in trained.printed
+
+
+def test_split_says_what_each_clip_was_for(trained: Any, orchestra: Path) -> None:
+    with (trained.folder / "split.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    parts = {part: [row for row in rows if row["part"] == part] for part in ("training", "calibration")}
+    assert len(parts["training"]) == 44
+    assert {row["source"] for row in parts["calibration"]} == {"attic"}
+    assert "attic" not in {row["source"] for row in parts["training"]}
+    assert {row["path"]: row["class"] for row in rows} == {str(r.path): r.label for r in read_manifest(orchestra)}
+
+
+def test_other_clips_than_before_are_told_of(
+    trained: Any, orchestra: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = read_recipe(edited(trained.recipe, tmp_path, "n_steps = 240", "n_steps = 1"))
+    for manifests, told in (([orchestra], 0), ([orchestra], 0), ([orchestra, orchestra], 1)):
+        caplog.clear()
+        data = load_data(manifests, [], recipe, trained.cache)
+        train(recipe, data, tmp_path / "run", resume=True)
+        assert [record.message for record in caplog.records].count(
+            f"{tmp_path}/run/split.csv: goes on with other clips than before"
+        ) == told  # fmt: skip
 
 
 @pytest.mark.parametrize(("file", "precision"), [("encoder.onnx", "float32"), ("encoder-int8.onnx", "int8")])
