@@ -1,9 +1,20 @@
 """``mird train``: an encoder from recordings, by a recipe."""
 
+from __future__ import annotations
+
 import argparse
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mird.training.distributed import World
+    from mird.training.recipe import Recipe
 
 EPILOG = """\
 The folder of --out gets checkpoint.pt while training goes on (every 500 steps; --resume goes on from it), and at
@@ -86,16 +97,13 @@ def run(args: argparse.Namespace) -> int:
             raise TrainingError("--hold-out: the paper's tables split by class; leave it out with --reproduce")
         return run_reproduce(args)
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from mird.daemon.paths import shipped
 
     try:
-        from mird.training.distributed import join_world, leave_world
-        from mird.training.log import TrainingLog
+        from mird.training.distributed import join_world
         from mird.training.recipe import read_recipe
-        from mird.training.run import check_machine, check_start, finish, load_data, train
-        from mird.training.trainer import StepReport
+        from mird.training.run import CHECKPOINT, check_machine, check_start
     except ModuleNotFoundError as error:
         raise TrainingError(f"training needs {error.name}; install it with: pip install 'mird[train]'") from None
     name = args.recipe or "default"
@@ -118,6 +126,23 @@ def run(args: argparse.Namespace) -> int:
     world, device = join_world(args.device)
     check_machine(device, args.threads)
     console = Console(stderr=True, quiet=not world.is_first)
+    try:
+        return _train(args, recipe, args.name or recipe_file.stem, world, device, console)
+    except KeyboardInterrupt:
+        kept = (args.out / CHECKPOINT).exists()
+        console.print("stopped; go on with --resume" if kept else "stopped before the first step; start again")
+        return 130
+
+
+def _train(args: argparse.Namespace, recipe: Recipe, name: str, world: World, device: str, console: Console) -> int:
+    """All that takes long; KeyboardInterrupt where it is ended while it computes pictures, fits or exports."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from mird.training.distributed import leave_world
+    from mird.training.log import TrainingLog
+    from mird.training.run import finish, load_data, train
+    from mird.training.trainer import StepReport
+
     interrupted = False
 
     def interrupt(*_: object) -> None:
@@ -125,32 +150,37 @@ def run(args: argparse.Namespace) -> int:
         interrupted = True
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("data")
+    # The others wait for the first one in calls that no handler gets into: the system ends them.
+    at_once = signal.default_int_handler if world.is_first else signal.SIG_DFL
+    # Only noted but for two stretches: an exception amid the bar's or the checkpoint's last lines would spoil them.
+    with _handled(interrupt):
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task("data")
 
-        def progress(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=what)
+            def progress(done: int, total: int, what: str) -> None:
+                bar.update(task, completed=done, total=total, description=what)
 
-        cache = args.cache or args.out / "cache"
-        data = world.first_then_others(lambda: load_data(args.manifests, args.rendered, recipe, cache, progress))
-        for line in data.damaged:
-            console.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
-        for silent in data.silent:
-            console.print(f"left out, without sound: {silent.path}", markup=False, highlight=False, soft_wrap=True)
-        if single := data.single():
-            console.print(f"only one clip: {single}", markup=False, highlight=False, soft_wrap=True)
+            cache = args.cache or args.out / "cache"
+            with _handled(at_once):
+                data = world.first_then_others(
+                    lambda: load_data(args.manifests, args.rendered, recipe, cache, progress)
+                )
+            for line in data.damaged:
+                console.print(f"left out: {line}", markup=False, highlight=False, soft_wrap=True)
+            for silent in data.silent:
+                console.print(f"left out, without sound: {silent.path}", markup=False, highlight=False, soft_wrap=True)
+            if single := data.single():
+                console.print(f"only one clip: {single}", markup=False, highlight=False, soft_wrap=True)
 
-        log = TrainingLog(args.tensorboard if world.is_first else None)
+            log = TrainingLog(args.tensorboard if world.is_first else None)
 
-        def on_step(report: StepReport) -> None:
-            log.add(report)
-            what = f"loss {report.loss:.3f} accuracy {report.accuracy:.3f}"
-            bar.update(task, completed=report.step, total=recipe.optimiser.n_steps, description=what)
-            if not console.is_terminal and report.step % 500 == 0:
-                console.print(f"step {report.step}: {what}", highlight=False)
+            def on_step(report: StepReport) -> None:
+                log.add(report)
+                what = f"loss {report.loss:.3f} accuracy {report.accuracy:.3f}"
+                bar.update(task, completed=report.step, total=recipe.optimiser.n_steps, description=what)
+                if not console.is_terminal and report.step % 500 == 0:
+                    console.print(f"step {report.step}: {what}", highlight=False)
 
-        before = [(number, signal.signal(number, interrupt)) for number in (signal.SIGINT, signal.SIGTERM)]
-        try:
             with log:
                 trainer = train(
                     recipe,
@@ -163,19 +193,28 @@ def run(args: argparse.Namespace) -> int:
                     on_step=on_step,
                     stop=lambda: interrupted,
                 )
-        finally:
-            for number, handler in before:
-                signal.signal(number, handler)
-    leave_world(world)
-    if trainer.step < recipe.optimiser.n_steps:
-        console.print(f"stopped at step {trainer.step}; go on with --resume", highlight=False)
-        return 130
-    if not world.is_first:
-        return 0
-    card = finish(recipe, data, trainer, args.name or recipe_file.stem)
+        leave_world(world)
+        with _handled(at_once):
+            if interrupted or trainer.step < recipe.optimiser.n_steps:
+                console.print(f"stopped at step {trainer.step}; go on with --resume", highlight=False)
+                return 130
+            if not world.is_first:
+                return 0
+            card = finish(recipe, data, trainer, name)
     done = f"{args.out}: {card.name}, fingerprint {card.fingerprint}, unknown below {card.unknown_threshold:.3f}"
     console.print(done, markup=False, highlight=False, soft_wrap=True)
     return 0
+
+
+@contextmanager
+def _handled(handler: Callable[..., object] | signal.Handlers) -> Iterator[None]:
+    """SIGINT and SIGTERM go to ``handler`` within the block."""
+    before = [(number, signal.signal(number, handler)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for number, old in before:
+            signal.signal(number, old)
 
 
 def _sources(text: str) -> tuple[str, ...]:
