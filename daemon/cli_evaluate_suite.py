@@ -68,6 +68,8 @@ def run_suite_command(args: argparse.Namespace) -> int:
         )
     for name in (*results["broken"], *results["silent"]):
         log.print(f"left out: {name}", markup=False, soft_wrap=True)
+    for missed in (missed for row in results["rows"] for missed in row["not_measured"]):
+        log.print(f"not measured: {missed['why']}", markup=False, highlight=False, soft_wrap=True)
     if args.out is not None:
         log.print(str(write_report(args.out, results, features)), markup=False, soft_wrap=True)
     if args.json:

@@ -83,6 +83,14 @@ def baseline_systems(features: Features, peers: Peers, pool: Sequence[Recording]
     return systems
 
 
+def check_row(row: Row, recordings: Sequence[Recording], folder_rows: Mapping[str, Sequence[Recording]]) -> None:
+    """Whether recordings are enough for a row if each can be used: no sound is read; TrainingError if they are not."""
+    n_windows = 1 + max(row.shots) if row.each_window else 1  # how many a recording has is not known yet
+    windows = {recording: np.arange(n_windows) for recording in recordings}
+    for shot in row.shots:
+        _pools_of(row, shot, windows, folder_rows)
+
+
 def measure_row(
     row: Row,
     shot: int,
@@ -191,25 +199,32 @@ def resampled_aurocs(tally: Tally, times: NDArray[np.int64]) -> NDArray[np.float
     return areas
 
 
-def _draw(
+@dataclass(frozen=True)
+class _Pools:
+    """What a row draws from: the windows of every clip, its known classes, and clips of queries and shots by class."""
+
+    clips: list[NDArray[np.int64]]
+    known: list[str]
+    queries: dict[str, Pool]
+    shots: dict[str, Pool]
+
+
+def _pools_of(
     row: Row,
     shot: int,
-    features: Features,
+    windows_of: Mapping[Recording, NDArray[np.int64]],
     folder_rows: Mapping[str, Sequence[Recording]],
-    episodes: int,
-    seed: int,
-) -> tuple[list[Episode], list[NDArray[np.int64]]]:
-    """The row's episodes, and for every clip that they name its windows."""
-    number_of = {recording: number for number, recording in enumerate(features.recordings)}
+) -> _Pools:
+    """What a row draws from; TrainingError if that is too little."""
     clips: list[NDArray[np.int64]] = []
     owners: list[Recording] = []
 
     def gather(manifest: str, keep: Callable[[Recording], bool]) -> dict[str, Pool]:
         first = len(owners)
         for recording in folder_rows[manifest]:
-            if not keep(recording) or recording not in number_of:
+            if not keep(recording) or recording not in windows_of:
                 continue
-            windows = features.windows[number_of[recording]]
+            windows = windows_of[recording]
             parts = [windows[i : i + 1] for i in range(len(windows))] if row.each_window else [windows]
             clips.extend(parts)
             owners.extend(recording for _ in parts)
@@ -237,6 +252,25 @@ def _draw(
         raise TrainingError(
             f"row {row.name!r}: class {', '.join(few)} has too few clips for {shot} shots beside a query"
         )
+    if len(known) < max(2, row.way):
+        raise TrainingError(
+            f"row {row.name!r}: needs {max(2, row.way)} classes with queries and support, "
+            f"there are {len(known)}: {', '.join(known) or 'none'}"
+        )
+    return _Pools(clips, known, queries, shots)
+
+
+def _draw(
+    row: Row,
+    shot: int,
+    features: Features,
+    folder_rows: Mapping[str, Sequence[Recording]],
+    episodes: int,
+    seed: int,
+) -> tuple[list[Episode], list[NDArray[np.int64]]]:
+    """The row's episodes, and for every clip that they name its windows."""
+    found = _pools_of(row, shot, dict(zip(features.recordings, features.windows, strict=True)), folder_rows)
+    known, queries, shots = found.known, found.queries, found.shots
     strangers = {label: queries[label] for label in row.unknown if label != REST}
     rng = np.random.default_rng(seed)
     way = row.way or len(known)
@@ -255,7 +289,7 @@ def _draw(
                 apart=not row.other_sources,
             )
         )
-    return drawn, clips
+    return drawn, found.clips
 
 
 def _answer(

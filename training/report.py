@@ -62,11 +62,13 @@ def tables(results: Mapping[str, Any]) -> Iterator[str]:
         yield "| task | shots | " + " | ".join([FIRST, "live-like", *others, "AUROC of unknown", "wanted"]) + " |"
         yield "|" + "---|" * (6 + len(others))
         for row in rows:
-            if not row["figures"]:
-                yield f"| {row['name']} | | not measured: `--weights {row['weights']}=FILE` is not given |" + " |" * (
-                    3 + len(others)
-                )
-            for index, figures in enumerate(row["figures"]):
+            empty = " |" * (3 + len(others))
+            if not row["figures"] and not row["not_measured"]:
+                yield f"| {row['name']} | | not measured: `--weights {row['weights']}=FILE` is not given |{empty}"
+            for missed in row["not_measured"]:
+                yield f"| {row['name']} | {missed['shot']} | not measured: {missed['why']} |{empty}"
+            for figures in row["figures"]:
+                index = row["shots"].index(figures["shot"])
                 cells = [row["name"], str(figures["shot"]), _cell(figures["systems"].get(FIRST), bold=True)]
                 cells.append(_live(figures, results["live_limit"]))
                 cells += [_cell(figures["systems"].get(name)) for name in others]

@@ -15,7 +15,7 @@ from mird.training.baselines import Peers
 from mird.training.errors import TrainingError
 from mird.training.features import Features, compute_features
 from mird.training.manifest import Recording, read_manifest
-from mird.training.measure import baseline_systems, encoder_systems, measure_row
+from mird.training.measure import baseline_systems, check_row, encoder_systems, measure_row
 from mird.training.suite import REST, Row, Suite
 
 Progress = Callable[[int, int, str], None]
@@ -45,13 +45,15 @@ def run_suite(
     Returns
     -------
     results : dict
-        ``suite, episodes, seed, engines, rows, broken, silent``, each row with its fields and, by shots, its figures.
+        ``suite, episodes, seed, engines, rows, broken, silent``, each row with its fields and, by shots, its figures;
+        ``not_measured`` has ``shot`` and ``why`` where damaged and silent clips left too few.
     features : Features
 
     Raises
     ------
     TrainingError
-        If a manifest cannot be read, or a row's classes or takes are too few.
+        If a manifest cannot be read, a row's classes or takes are too few (before any sound is read), or no row can be
+        measured.
     """
     asked = [row for row in suite.rows if row.weights in weights]
     if not asked:
@@ -61,6 +63,8 @@ def run_suite(
     wanted = {
         recording: None for name in manifests for recording in rows_of[name] if _used(recording, name, suite, asked)
     }
+    for row in asked:
+        check_row(row, tuple(wanted), rows_of)
     encoders = {key: encoder for by_seed in weights.values() for key, encoder in by_seed.items()}
     features = compute_features(
         tuple(wanted),
@@ -75,12 +79,20 @@ def run_suite(
     tasks = [(row, shot) for row in asked for shot in row.shots]
     baselines = {name: baseline_systems(features, peers, _apart(pool, asked, name)) for name in weights}
     measured: dict[int, list[dict[str, Any]]] = {}
+    missed: dict[int, list[dict[str, Any]]] = {}
     for done, (row, shot) in enumerate(tasks):
         progress(done, len(tasks), f"{row.name}, {shot} shots")
         cards = {key: encoder.card for key, encoder in weights[row.weights].items()}
         systems = [*encoder_systems("mird", cards), *baselines[row.weights]]
-        figures = measure_row(row, shot, features, systems, folder_rows=rows_of, episodes=episodes, seed=seed)
-        measured.setdefault(id(row), []).append(figures)
+        try:
+            figures = measure_row(row, shot, features, systems, folder_rows=rows_of, episodes=episodes, seed=seed)
+            measured.setdefault(id(row), []).append(figures)
+        except TrainingError as error:  # damaged and silent clips left too few: the other rows stand
+            missed.setdefault(id(row), []).append({"shot": shot, "why": str(error)})
+    if not measured:
+        n_left_out = len(features.broken) + len(features.silent)
+        first = next(iter(missed.values()))[0]["why"]
+        raise TrainingError(f"no row can be measured, with {n_left_out} clips damaged or without sound: {first}")
     progress(len(tasks), len(tasks), "done")
     results = {
         "suite": suite.name,
@@ -90,7 +102,10 @@ def run_suite(
         "engines": [
             engine(name, key, encoder) for name, by_seed in weights.items() for key, encoder in by_seed.items()
         ],
-        "rows": [{**asdict(row), "figures": measured.get(id(row), [])} for row in suite.rows],
+        "rows": [
+            {**asdict(row), "figures": measured.get(id(row), []), "not_measured": missed.get(id(row), [])}
+            for row in suite.rows
+        ],
         "broken": list(features.broken),
         "silent": list(features.silent),
     }
