@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from mird.training.errors import TrainingError
 from mird.training.manifest import Recording
 from mird.training.networks import Kind, Siamese, paper_siamese
 from mird.training.tables import from_table, read_toml
+from mird.training.whole import write_whole
 
 SILENT = 1e-5
 KINDS = ("residual", "convolutional")
@@ -152,12 +153,11 @@ def draw_pictures(
     if not pictures:
         raise TrainingError("no recording can be used: all are damaged or silent")
     found = np.stack(pictures)
-    partial = target.with_suffix(".partial")
+    content = io.BytesIO()
+    np.savez(content, kept=np.array(kept), entries=found, left_out=np.array(lines, dtype=np.str_))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez(file, kept=np.array(kept), entries=found, left_out=np.array(lines, dtype=np.str_))
-        partial.replace(target)
+        write_whole(target, content.getbuffer())
     except OSError as error:
         raise TrainingError(f"{folder}: cannot write the picture cache: {error.strerror}") from None
     return Pictures(tuple(recordings[i] for i in kept), found), tuple(lines)
@@ -297,7 +297,6 @@ class PairTrainer:
     def _save(self) -> None:
         if self._checkpoint is None:
             return
-        partial = self._checkpoint.with_suffix(".partial")
         state = {
             "step": self.step,
             **self._identity,
@@ -306,15 +305,13 @@ class PairTrainer:
             "rng": self._rng.bit_generator.state,
             "torch": torch.get_rng_state(),
         }
+        content = io.BytesIO()
+        torch.save(state, content)
         try:
             self._checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._checkpoint)
-        except (OSError, RuntimeError) as error:
-            raise TrainingError(f"{self._checkpoint}: cannot write the checkpoint: {error}") from None
+            write_whole(self._checkpoint, content.getbuffer())
+        except OSError as error:
+            raise TrainingError(f"{self._checkpoint}: cannot write the checkpoint: {error.strerror}") from None
 
     def _resume(self, checkpoint: Path) -> None:
         try:

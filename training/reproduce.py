@@ -23,6 +23,7 @@ from mird.training.contenders import TRANSFORMS, Contender, Trained
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording
 from mird.training.protocol import N_ROUNDS, N_TASKS, Outcome, cosine_score, distance_score, draw_tasks, run_rounds
+from mird.training.whole import write_whole
 
 CELLS, REPORT = "cells", "report.md"
 MFCC_HZ = 44_100
@@ -364,10 +365,8 @@ def _finding(done: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise TrainingError(f"{path}: cannot be written: {error.strerror}; what is done is kept") from None
