@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the shipped weights, and the model card's figures, out of recordings: every command of the card, in its order.
+# Makes the shipped weights, and the figures of the model card's two tables of accuracy, out of recordings. The commands of its other
+# tables stand in the card.
 # What is done is kept, and the same command goes on from there.
 #
 # usage: tests/benchmarks/build_weights.sh DATA OUT [PEERS.npz ...]
