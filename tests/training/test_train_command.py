@@ -140,7 +140,7 @@ def test_interrupted_run_goes_on_to_the_same_weights(trained: Any, orchestra: Pa
     assert stopped, shown.decode()
     step = int(stopped.group(1))
     assert 0 < step < 240
-    assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.pt", "split.csv"}
 
     whole, part = (torch.load(each / "checkpoint.pt", weights_only=True) for each in (trained.folder, folder))
     assert (whole["step"], part["step"]) == (240, step)
