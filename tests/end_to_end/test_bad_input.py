@@ -40,7 +40,6 @@ def bad(lasting_user: "User", demonstration: "Demonstration") -> Path:
     (folder / "columns.csv").write_text("path,class\n")
     (folder / "rows.csv").write_text("path,class,source\n")
     (folder / "missing.csv").write_text("path,class,source\nnowhere.wav,a,x\n")
-    (folder / "text.csv").write_text("path,class,source\ngood.wav,a,x\ntext.wav,b,x\n")
     (folder / "one.csv").write_text("path,class,source\ngood.wav,a,x\n")
     return folder
 
@@ -107,7 +106,6 @@ CASES: dict[str, tuple[int, str, *tuple[str, ...]]] = {
     "manifest: a column": (10, "evaluate {bad}/columns.csv", "column source missing"),
     "manifest: no rows": (10, "evaluate {bad}/rows.csv", "has no rows"),
     "manifest: no such recording": (10, "evaluate {bad}/missing.csv", "missing.csv:2:", "nowhere.wav does not exist"),
-    "manifest: no audio": (10, "evaluate {bad}/text.csv", "text.wav: cannot read the sound"),
     "manifest: no table": (10, "evaluate {bad}/good.wav", "is not a CSV file"),
     "manifest: one class": (10, "evaluate {bad}/one.csv", "class a has too few clips"),
     "manifest: no such class": (10, "evaluate {bad}/one.csv --classes x,y", "one.csv: class x, y does not occur"),
