@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from mird.training.recipe import Recipe
 
 EPILOG = """\
-The folder of --out gets checkpoint.pt while training goes on (every 500 steps; --resume goes on from it), and at
-its end encoder.onnx (float32), encoder-int8.onnx and run.json. Either ONNX file can be named as the setting `engine`.
+The folder of --out gets split.csv (which clip is for what), checkpoint.pt while training goes on (every 500 steps;
+--resume goes on from it), and at its end encoder.onnx (float32), encoder-int8.onnx and run.json. Either ONNX file can
+be named as the setting `engine`.
 Interrupting (Ctrl-C) leaves a checkpoint. Several GPUs, machines or cores train together under torchrun, each with
 batches of its own: torchrun --nproc-per-node 2 --no-python mird train ...
 

@@ -167,9 +167,8 @@ class OwnContender:
         recipe = self._of(picture)
         own = {"cell_steps": CELL_STEPS, "cell_rate": CELL_RATE}
         if not self._digested:
-            self._digested = _digest([row for path in self._manifests for row in read_recordings(path)])
-            self._digested += "".join(
-                f" {hashlib.sha256(path.read_bytes()).hexdigest()[:8]}" for path in self._rendered
+            self._digested = _digest(
+                [row for path in (*self._manifests, *self._rendered) for row in read_recordings(path)]
             )
         return {
             "options": {**asdict(recipe), **own},
