@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     paper.add_argument(
         "--reproduce", choices=["table3", "table4"], help="train and test the table's cells, write report.md"
     )
-    paper.add_argument("--splits", type=int, default=3, metavar="N", help="class splits of each row (default 3)")
+    paper.add_argument("--splits", type=int, metavar="N", help="class splits of each row (default 3)")
     paper.add_argument(
         "--rows", type=int, action="extend", nargs="+", default=[], metavar="N",
         help="only those that train on N classes (default: all)",
@@ -83,6 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     paper.add_argument(
         "--picture", choices=["scalogram", "spectrogram"],
         help="only that one; two commands may then fill one folder side by side (default: both)",
+    )  # fmt: skip
+    paper.add_argument(
+        "--peers", action="append", default=[], type=Path, metavar="FILE.npz",
+        help="vectors of other networks, as of `mird evaluate --suite`, that answer the same tasks; may be repeated, "
+        "and added to cells that are done",
     )  # fmt: skip
     parser.epilog = EPILOG
 
@@ -97,6 +102,9 @@ def run(args: argparse.Namespace) -> int:
         if args.hold_out is not None:
             raise TrainingError("--hold-out: the paper's tables split by class; leave it out with --reproduce")
         return run_reproduce(args)
+    given = [f"--{name}" for name in ("splits", "rows", "picture", "peers") if getattr(args, name) not in (None, [])]
+    if given:
+        raise TrainingError(f"{', '.join(given)}: of the paper's tables; leave it out, or give --reproduce too")
     from rich.console import Console
 
     from mird.daemon.paths import shipped

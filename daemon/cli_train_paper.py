@@ -10,6 +10,8 @@ from pathlib import Path
 LINE_EVERY_S = 60.0
 """Time between two lines about progress where no bar can be drawn."""
 
+N_SPLITS = 3
+STOPPED = "stopped; the same command goes on from here"
 ON_CPU, ON_GPU = "paper-light", "paper-convolutional,paper-residual,paper-light"
 
 
@@ -23,12 +25,15 @@ def run_reproduce(args: argparse.Namespace) -> int:
 
     try:
         from mird.training.contenders import TRANSFORMS, Contender, OwnContender, PairContender
-        from mird.training.paper import read_paper_recipe
-        from mird.training.recipe import read_recipe
-        from mird.training.reproduce import TABLES, reproduce, rows_of
+        from mird.training.paper import PaperRecipe, read_paper_recipe
+        from mird.training.paper_tables import TABLES
+        from mird.training.recipe import Recipe, read_recipe
+        from mird.training.reproduce import reproduce, rows_of
         from mird.training.run import check_machine
+        from mird.training.table_peers import TablePeers
     except ModuleNotFoundError as error:
         raise TrainingError(f"training needs {error.name}; install it with: pip install 'mird[train]'") from None
+    from mird.training.baselines import read_peers
     from mird.training.layouts import read_recordings
     from mird.training.tables import read_toml
 
@@ -44,37 +49,29 @@ def run_reproduce(args: argparse.Namespace) -> int:
         if value is not None and value < least:
             raise TrainingError(f"--{option} {value}: must be at least {least}")
     check_machine(args.device, args.threads)
-    recordings = [row for path in args.manifests for row in read_recordings(path)]
-    contenders: dict[str, Contender] = {}
+    if args.rows and len(set(args.rows)) < len(args.rows):
+        raise TrainingError(f"--rows {' '.join(map(str, args.rows))}: name each once")
+    table, cache = TABLES[args.reproduce], args.cache or args.out / "cache"
+    recipes: dict[str, PaperRecipe | Recipe] = {}
     for name in (args.recipe or (ON_GPU if args.device.startswith("cuda") else ON_CPU)).split(","):
         file = Path(name) if Path(name).suffix else shipped(f"recipes/{name}.toml")
-        of_paper = "pairs" in read_toml(file, "recipe")
-        rows = rows_of(args.reproduce, recordings)
-        if of_paper:
-            recipe = read_paper_recipe(file).of_windows(TABLES[args.reproduce].n_windows)
-            if args.seed is not None:
-                recipe = replace(recipe, seed=args.seed)
-            if args.steps is not None:
-                recipe = replace(recipe, pairs=replace(recipe.pairs, n_steps=args.steps))
-            contenders[file.stem] = PairContender(recipe, rows, args.cache or args.out / "cache", args.device)
+        changes = {} if args.steps is None else {"n_steps": args.steps}
+        recipe: PaperRecipe | Recipe
+        if "pairs" in read_toml(file, "recipe"):
+            recipe = read_paper_recipe(file).of_windows(table.n_windows)
+            recipe = replace(recipe, pairs=replace(recipe.pairs, **changes))
         else:
-            own = read_recipe(file)
-            if args.seed is not None:
-                own = replace(own, seed=args.seed)
-            if args.steps is not None:
-                own = replace(own, optimiser=replace(own.optimiser, n_steps=args.steps))
-            contenders[file.stem] = OwnContender(
-                own,
-                args.manifests,
-                args.rendered,
-                TABLES[args.reproduce].classes,
-                args.out,
-                args.cache or args.out / "cache",
-                args.device,
-                file.stem,
-            )
-    if args.rendered and not any(isinstance(each, OwnContender) for each in contenders.values()):
+            recipe = read_recipe(file)
+            recipe = replace(recipe, optimiser=replace(recipe.optimiser, **changes))
+        recipes[file.stem] = recipe if args.seed is None else replace(recipe, seed=args.seed)
+    if args.rendered and not any(isinstance(recipe, Recipe) for recipe in recipes.values()):
         raise TrainingError("--rendered: the paper's recipes train on the table's recordings alone; leave it out")
+    recordings = [row for path in args.manifests for row in read_recordings(path)]
+    rows = rows_of(args.reproduce, recordings)
+    peers = None
+    if args.peers:
+        first = args.manifests[0]
+        peers = TablePeers(read_peers(args.peers), first if first.is_dir() else first.parent, recordings)
     console = Console(stderr=True)
     interrupted = False
 
@@ -89,30 +86,49 @@ def run_reproduce(args: argparse.Namespace) -> int:
             task = bar.add_task("cells")
             line_due_s = 0.0
 
+            def say(line: str) -> None:
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
             def progress(done: int, total: int, what: str) -> None:
                 nonlocal line_due_s
                 bar.update(task, completed=done, total=total, description=what)
                 if not console.is_terminal and time.monotonic() >= line_due_s:
                     line_due_s = time.monotonic() + LINE_EVERY_S
-                    console.print(
-                        f"{done} of {total} cells done; {what}", markup=False, highlight=False, soft_wrap=True
-                    )
+                    say(f"{done} of {total} cells done; {what}")
 
+            def hear(done: int, total: int, what: str) -> None:
+                bar.update(task, description=f"{what}: {done} of {total}")
+                if interrupted:
+                    raise KeyboardInterrupt
+
+            contenders: dict[str, Contender] = {
+                name: PairContender(recipe, rows, cache, args.device, hear)
+                if isinstance(recipe, PaperRecipe)
+                else OwnContender(
+                    recipe, args.manifests, args.rendered, table.classes, args.out, cache, args.device, name, hear
+                )
+                for name, recipe in recipes.items()
+            }
             report = reproduce(
                 args.reproduce,
                 contenders,
                 args.out,
-                n_splits=args.splits,
+                n_splits=N_SPLITS if args.splits is None else args.splits,
                 device=args.device,
                 progress=progress,
                 stop=lambda: interrupted,
                 pictures=[args.picture] if args.picture else list(TRANSFORMS),
                 rows=args.rows,
+                peers=peers,
+                report_left_out=lambda line: say(f"left out: {line}"),
             )
+    except KeyboardInterrupt:
+        console.print(STOPPED, highlight=False)
+        return 130
     finally:
         for number, handler in before:
             signal.signal(number, handler)
     if interrupted:
-        console.print("stopped; the same command goes on from here", highlight=False)
+        console.print(STOPPED, highlight=False)
     print(report)
     return 130 if interrupted else 0

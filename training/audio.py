@@ -9,8 +9,11 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from mird.kernels.windows import choose_windows
 from mird.training.errors import TrainingError
 
+SILENT = 1e-5
+"""Peak up to which a clip that is no longer than a window is without sound."""
 CLIP_PEAK = 0.7
 """Of the clips that are made: what a recorded one may well have."""
 
@@ -67,3 +70,23 @@ def fit_length(samples: NDArray[np.float32], n: int) -> NDArray[np.float32]:
     out = np.zeros(n, np.float32)
     out[: min(n, len(samples))] = samples[:n]
     return out
+
+
+def cut(samples: NDArray[np.float32], window: int, n_most: int) -> list[NDArray[np.float32]]:
+    """The windows of a clip that sound, chosen by :func:`mird.kernels.windows.choose_windows`.
+
+    Parameters
+    ----------
+    samples : NDArray[float32], shape (n,)
+    window, n_most : int > 0
+        Samples in a window, and how many windows are wanted at most; they overlap by half at most.
+
+    Returns
+    -------
+    list of NDArray[float32], shape (window,)
+        One, zero-padded at the end, where the clip is no longer than a window; none where nothing sounds.
+    """
+    if len(samples) <= window:
+        return [fit_length(samples, window)] if np.abs(samples).max(initial=0.0) > SILENT else []
+    starts = choose_windows(samples, window, min(n_most, 2 * len(samples) // window))
+    return [samples[start : start + window].copy() for start in starts]

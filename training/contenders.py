@@ -39,6 +39,8 @@ SAME_INSTRUMENT = {"fiddle": "violin", "choir": "voice", "guitar-electric-distor
 Say = Callable[[int, int, float], None]
 """Hears of steps done, steps in all and the loss."""
 Stop = Callable[[], bool]
+Hear = Callable[[int, int, str], None]
+"""Hears of pictures: how many of how many are done, and of what; may raise KeyboardInterrupt."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,11 @@ class PairContender:
 
     shown: tuple[str, ...] = tuple(TRANSFORMS)
 
-    def __init__(self, recipe: PaperRecipe, rows: Sequence[Recording], cache: Path, device: str) -> None:
+    def __init__(
+        self, recipe: PaperRecipe, rows: Sequence[Recording], cache: Path, device: str, hear: Hear = lambda *_: None
+    ) -> None:
         self.kind = recipe.pairs.kind
-        self._recipe, self._rows, self._cache, self._device = recipe, rows, cache, device
+        self._recipe, self._rows, self._cache, self._device, self._hear = recipe, rows, cache, device, hear
         self._found: dict[str, tuple[Pictures, tuple[str, ...]]] = {}
 
     def identity(self, picture: str) -> dict[str, Any]:
@@ -121,7 +125,9 @@ class PairContender:
     def _pictures(self, picture: str) -> tuple[Pictures, tuple[str, ...]]:
         if picture not in self._found:
             front_end = self._recipe.with_transform(TRANSFORMS[picture]).front_end
-            self._found[picture] = draw_pictures(self._rows, front_end, self._cache)
+            self._found[picture] = draw_pictures(
+                self._rows, front_end, self._cache, lambda done, total: self._hear(done, total, picture + "s")
+            )
         return self._found[picture]
 
 
@@ -153,11 +159,12 @@ class OwnContender:
         cache: Path,
         device: str,
         name: str,
+        hear: Hear = lambda *_: None,
     ) -> None:
         options = replace(recipe.data, held_out_sources=(), held_out_classes=())
         self._recipe = replace(recipe, data=options)
         self._manifests, self._rendered, self._classes = manifests, rendered, frozenset(classes)
-        self._folder, self._cache, self._device, self._name = folder, cache, device, name
+        self._folder, self._cache, self._device, self._name, self._hear = folder, cache, device, name, hear
         self._digested = ""
         self._data: dict[str, Data] = {}
         self._starts: dict[str, dict[str, Tensor]] = {}
@@ -234,15 +241,18 @@ class OwnContender:
 
     def _load(self, picture: str) -> Data:
         if picture not in self._data:
-            self._data[picture] = load_data(self._manifests, self._rendered, self._of(picture), self._cache)
+            self._data[picture] = load_data(self._manifests, self._rendered, self._of(picture), self._cache, self._hear)
         return self._data[picture]
 
     def _of_table(self, material: Material) -> list[int]:
-        """Numbers of the table's recordings; clips that were rendered are for training alone."""
+        """Numbers of the first windows of the table's recordings; clips that were rendered are for training alone."""
         made = {path.resolve().parent for path in self._rendered}
+        first: dict[Recording, int] = {}
+        for number, row in enumerate(material.recordings):
+            first.setdefault(row, number)
         return [
-            i
-            for i, row in enumerate(material.recordings)
+            number
+            for row, number in first.items()
             if row.label in self._classes and not made.intersection(row.path.resolve().parents)
         ]
 

@@ -88,7 +88,7 @@ def compute_features(
     for done, recording in enumerate(recordings, start=1):
         if progress:
             progress(done, len(recordings))
-        name = _relative(recording.path, folder)
+        name = relative(recording.path, folder)
         try:
             samples = read_mono(recording.path, front_end.rate_hz)
         except TrainingError as error:
@@ -128,7 +128,8 @@ def compute_features(
     return Features(tuple(kept), tuple(numbers), clean, changed_too, tuple(broken), tuple(silent))
 
 
-def _relative(path: Path, folder: Path) -> str:
+def relative(path: Path, folder: Path) -> str:
+    """A file's path as peers and reports name it: relative to the folder where it lies in it, else whole."""
     resolved, root = path.resolve(), folder.resolve()
     return resolved.relative_to(root).as_posix() if resolved.is_relative_to(root) else str(resolved)
 

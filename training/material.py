@@ -1,4 +1,7 @@
-"""Material: the recordings of a run with their pictures, numbered through."""
+"""Material: the windows of a run's recordings with their pictures, numbered through.
+
+A recording that is longer than a window occurs as often as it has windows.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ from mird.training.manifest import Recording
 
 @dataclass(frozen=True)
 class Part:
-    """Recordings of one manifest with their levels, none of them silent.
+    """Windows of one manifest's recordings with their levels, none of them silent.
 
     Attributes
     ----------
-    recordings : tuple of Recording
-    levels : NDArray[float16], shape (n_recordings, 1 + n_composed, rows, columns)
+    recordings : tuple of Recording, one per window
+    levels : NDArray[float16], shape (n_windows, 1 + n_composed, rows, columns)
     weight : float > 0
         How often its sources are drawn beside those of other parts.
     made : bool
@@ -32,7 +35,7 @@ class Part:
 
 
 class Material:
-    """What a run trains on: clips are numbered through all parts.
+    """What a run trains on: windows, each called a clip here, are numbered through all parts.
 
     Parameters
     ----------

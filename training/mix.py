@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mird.training.audio import read_mono, write_clip
+from mird.training.audio import SILENT, read_mono, write_clip
 from mird.training.compose import ComposeSettings, reverberate
 from mird.training.errors import TrainingError
 from mird.training.layouts import IRMAS
 from mird.training.manifest import REQUIRED, Recording
-from mird.training.pictures import SILENT
 
 RATE_HZ = 44_100
 SECONDS = 3

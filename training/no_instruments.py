@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mird.training.audio import CLIP_PEAK, read_mono, write_clip
+from mird.training.audio import CLIP_PEAK, SILENT, read_mono, write_clip
 from mird.training.errors import TrainingError
 from mird.training.layouts import SUFFIXES
 from mird.training.manifest import write_manifest
 from mird.training.noises import made_noises
-from mird.training.pictures import SILENT
 from mird.training.speech import Speaker, cut_speech, read_aloud, speakers
 
 RATE_HZ = 44_100
@@ -78,7 +77,7 @@ def render_no_instruments(
             raise _too_little(each.name)
     rng = np.random.default_rng(seed)
     jobs: list[tuple[str, str, Iterator[Wave]]] = [
-        (f"made-{name}", "_hum" if name == "hum" else "_noise", iter(windows))
+        (f"made-{name}", f"_{name}" if name in ("hum", "room") else "_noise", iter(windows))
         for name, windows in made_noises(rng, NOISES_EACH, RATE_HZ, RATE_HZ).items()
     ]
     jobs += [(name, "_speech", islice(_speaking(rng, say), seconds)) for name, say in voices.items()]

@@ -1,4 +1,4 @@
-"""Sounds that are no instrument, made by formula: noise of five colours and mains hum."""
+"""Sounds that are no instrument, made by formula: noise of five colours, mains hum and room tone."""
 
 from __future__ import annotations
 
@@ -33,17 +33,29 @@ def mains_hum(rng: np.random.Generator, n: int, rate_hz: int, mains_hz: float) -
     return _levelled(np.sum(partials, axis=0) + 10 ** rng.uniform(-3.5, -1) * rng.standard_normal(n))
 
 
-N_HUMS = 10
-"""Hums for each noise of a colour: they differ far more."""
+def room_tone(rng: np.random.Generator, n: int, rate_hz: int) -> NDArray[np.float32]:
+    """What is heard of an empty room: air that falls with frequency, a fan's band, faint hum; shape (n,), peak 0.3."""
+    air = coloured_noise(rng, n, rate_hz, rng.uniform(0.8, 2.5)).astype(np.float64)
+    hertz = np.fft.rfftfreq(n, 1 / rate_hz)
+    octaves = np.log2(np.maximum(hertz, LOWEST_HZ) / np.exp(rng.uniform(np.log(60), np.log(1200))))
+    fan = np.fft.irfft(np.fft.rfft(rng.standard_normal(n)) * np.exp(-0.5 * (octaves / rng.uniform(0.1, 0.8)) ** 2), n)
+    hum = mains_hum(rng, n, rate_hz, float(rng.choice(MAINS_HZ)))
+    parts = [(air, 0.0), (fan, rng.uniform(-20, 3)), (hum, rng.uniform(-40, -6))]
+    return _levelled(np.sum([part / part.std() * 10 ** (level_db / 20) for part, level_db in parts], axis=0))
+
+
+N_HUMS = N_ROOMS = 10
+"""Hums, and rooms, for each noise of a colour: they differ far more."""
 
 
 def made_noises(rng: np.random.Generator, n_each: int, n: int, rate_hz: int) -> dict[str, NDArray[np.float32]]:
-    """``n_each`` windows of every colour and ten times as many of hum, by name; each of shape (n_windows, n)."""
+    """``n_each`` windows of every colour and ten times as many of hum and room tone; each of shape (n_windows, n)."""
     windows = {
         name: np.stack([coloured_noise(rng, n, rate_hz, exponent) for _ in range(n_each)])
         for name, exponent in COLOURS.items()
     }
     windows["hum"] = np.stack([mains_hum(rng, n, rate_hz, MAINS_HZ[k % len(MAINS_HZ)]) for k in range(N_HUMS * n_each)])
+    windows["room"] = np.stack([room_tone(rng, n, rate_hz) for _ in range(N_ROOMS * n_each)])
     return windows
 
 

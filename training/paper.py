@@ -18,14 +18,13 @@ from torch.nn import functional
 from mird.kernels.frontend import FrontEnd, Transform
 from mird.kernels.image import N_COLOURS, parula, picture
 from mird.kernels.scalogram import open_scalogram
-from mird.training.audio import fit_length, read_mono
+from mird.training.audio import cut, read_mono
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording
 from mird.training.networks import Kind, Siamese, paper_siamese
 from mird.training.tables import from_table, read_toml
 from mird.training.whole import write_whole
 
-SILENT = 1e-5
 KINDS = ("residual", "convolutional")
 KERAS_EPSILON = 1e-7
 """Of Adam where the paper trains."""
@@ -109,7 +108,7 @@ def draw_pictures(
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Pictures, tuple[str, ...]]:
-    """Pictures of recordings, read back from ``folder`` where they were computed before.
+    """A picture of each recording's first window that sounds, read back from ``folder`` if it was computed before.
 
     Returns
     -------
@@ -138,14 +137,14 @@ def draw_pictures(
     kept, pictures, lines = [], [], []
     for number, recording in enumerate(recordings):
         try:
-            window = fit_length(read_mono(recording.path, front_end.rate_hz), front_end.window)
+            windows = cut(read_mono(recording.path, front_end.rate_hz), front_end.window, 1)
         except TrainingError as error:
             lines.append(str(error))
             continue
-        if np.abs(window).max() <= SILENT:
+        if not windows:
             lines.append(f"{recording.path}: without sound")
             continue
-        levels = picture(transform(window[None]), grey)[0, 0]
+        levels = picture(transform(windows[0][None]), grey)[0, 0]
         pictures.append(np.minimum((levels * np.float32(N_COLOURS)).astype(np.intp), N_COLOURS - 1).astype(np.uint8))
         kept.append(number)
         if progress:

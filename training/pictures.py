@@ -1,4 +1,4 @@
-"""The picture cache: every clip's scalogram levels, computed once per front end.
+"""The picture cache: scalogram levels of every clip's windows, computed once per front end.
 
 Levels are kept in decibels below each picture's peak, cut at 110 dB rather than at the front end's range, so that
 augmentation can raise what a microphone would have raised. :func:`mird.training.augment.to_input` turns them into what
@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,14 +21,15 @@ from numpy.typing import NDArray
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.image import decibels
 from mird.kernels.scalogram import open_scalogram
-from mird.training.audio import fit_length, read_mono
+from mird.training.audio import cut, read_mono
 from mird.training.compose import ComposeSettings, compose
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording
 from mird.training.whole import whole, write_whole
 
 CACHE_RANGE_DB = 110.0
-SILENT = 1e-5
+MOST_WINDOWS = 60
+"""Of one recording: half a minute or more of its sound."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -41,8 +43,10 @@ def build_cache(
     seed: int,
     settings: ComposeSettings | None = None,
     progress: Progress | None = None,
-) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-    """Levels of every recording, clean and composed; read back from ``folder`` where they were computed before.
+) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+    """Levels of every window that sounds, clean and composed; read back from ``folder`` if they were computed before.
+
+    A recording that is longer than a window has several, at most `MOST_WINDOWS`, spread over what sounds in it.
 
     Parameters
     ----------
@@ -52,22 +56,22 @@ def build_cache(
     folder : Path
         Cache folder; files are keyed by front end, recordings, seed and settings.
     n_composed : int >= 0
-        Composed windows per recording, beside the clean one.
+        Composed windows for each clean one.
     seed : int >= 0
     settings : ComposeSettings, optional
     progress : callable (done, total, what) or None
 
     Returns
     -------
-    levels : NDArray[float16], shape (n_recordings, 1 + n_composed, rows, columns), range [-110, 0] dB
-        Memory-mapped. Index 0 of the second axis is the clean clip.
-    sounding : NDArray[bool], shape (n_recordings,)
-        False for clips that are damaged or without sound: to be reported and left out.
+    levels : NDArray[float16], shape (n_windows, 1 + n_composed, rows, columns), range [-110, 0] dB
+        Memory-mapped. Index 0 of the second axis is the clean window.
+    numbers : NDArray[int64], shape (n_windows,)
+        Which recording a window is of, ascending. Those that are damaged or without sound do not occur: to be reported.
 
     Raises
     ------
     TrainingError
-        If the cache cannot be written or is damaged.
+        If the cache cannot be written or is damaged, or no recording can be used.
     """
     settings = settings or ComposeSettings()
     key = hashlib.sha256(repr((front_end.fingerprint(), n_composed, seed, asdict(settings))).encode())
@@ -77,40 +81,42 @@ def build_cache(
             f"{recording.path.name}|{recording.label}|{recording.source}|{stat.st_size}|{stat.st_mtime_ns}\n".encode()
         )
     target = folder / f"levels-{key.hexdigest()[:16]}.npy"
-    flags = target.with_suffix(".sounding.npy")
-    if target.exists() and flags.exists():
+    index = target.with_suffix(".windows.npy")
+    if target.exists() and index.exists():
         try:
-            return np.load(target, mmap_mode="r"), np.load(flags)
+            return np.load(target, mmap_mode="r"), np.load(index)
         except (OSError, ValueError, EOFError) as error:
             raise TrainingError(f"{target}: damaged picture cache: {error}; remove it and try again") from None
-    clips = []
+    windows: list[NDArray[np.float32]] = []
+    found: list[int] = []
     for number, recording in enumerate(recordings):
-        try:
-            clip = read_mono(recording.path, front_end.rate_hz)
-        except TrainingError:
-            clip = np.zeros(0, np.float32)
-        clips.append(fit_length(clip, front_end.window))
+        with suppress(TrainingError):  # which are damaged is for the caller to say, also of pictures that are read back
+            cuts = cut(read_mono(recording.path, front_end.rate_hz), front_end.window, MOST_WINDOWS)
+            windows += cuts
+            found += [number] * len(cuts)
         if progress:
             progress(number + 1, len(recordings), "reading clips")
-    sounding = np.array([np.abs(clip).max() > SILENT for clip in clips])
+    if not windows:
+        raise TrainingError(f"no recording can be used: all are damaged or without sound, as {recordings[0].path} is")
+    numbers = np.array(found, np.int64)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with whole(target) as partial:
-            _compute(recordings, clips, sounding, front_end, partial, n_composed, seed, settings, progress)
+            _compute(recordings, windows, numbers, front_end, partial, n_composed, seed, settings, progress)
         content = io.BytesIO()
-        np.save(content, sounding)
-        write_whole(flags, content.getbuffer())
+        np.save(content, numbers)
+        write_whole(index, content.getbuffer())
     except OSError as error:
         raise TrainingError(
             f"{folder}: cannot write the picture cache: {error.strerror}; choose another folder with --cache"
         ) from None
-    return np.load(target, mmap_mode="r"), sounding
+    return np.load(target, mmap_mode="r"), numbers
 
 
 def _compute(
     recordings: Sequence[Recording],
-    clips: Sequence[NDArray[np.float32]],
-    sounding: NDArray[np.bool_],
+    windows: Sequence[NDArray[np.float32]],
+    numbers: NDArray[np.int64],
     front_end: FrontEnd,
     path: Path,
     n_composed: int,
@@ -120,31 +126,32 @@ def _compute(
 ) -> None:
     transform = open_scalogram(front_end)
     rows = front_end.n_rows or len(transform.frequencies_hz)
-    shape = (len(clips), 1 + n_composed, rows, front_end.n_columns)
+    shape = (len(windows), 1 + n_composed, rows, front_end.n_columns)
+    of = [recordings[number] for number in numbers]
     cells: dict[tuple[str, str], list[int]] = {}
-    for number, recording in enumerate(recordings):
-        if sounding[number]:
-            cells.setdefault((recording.label, recording.source), []).append(number)
-    instruments = np.array([i for i, r in enumerate(recordings) if r.is_instrument and sounding[i]], np.int64)
-    played = np.array([recordings[i].label for i in instruments])
-    others = {label: instruments[played != label] for label in {r.label for r in recordings}}
+    for place, recording in enumerate(of):
+        cells.setdefault((recording.label, recording.source), []).append(place)
+    instruments = np.array([i for i, r in enumerate(of) if r.is_instrument], np.int64)
+    played = np.array([of[i].label for i in instruments])
+    others = {label: instruments[played != label] for label in {r.label for r in of}}
     levels = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     # On a full disk this fails; writing to mapped memory that has no blocks would kill the process.
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    for number, recording in enumerate(recordings):
-        rng = np.random.default_rng((seed, number))
-        windows = [clips[number]]
-        cell = [i for i in cells.get((recording.label, recording.source), ()) if i != number]
+    first = np.searchsorted(numbers, numbers)
+    for place, recording in enumerate(of):
+        # What is drawn for a recording hangs on its own number, not on how many windows those before it have.
+        further = int(place - first[place])
+        rng = np.random.default_rng((seed, int(numbers[place]), *([further] if further else [])))
+        shown = [windows[place]]
+        cell = [i for i in cells[recording.label, recording.source] if i != place]
         # A handful of candidates is enough for one window; the draw differs for every window.
-        for _ in range(n_composed if sounding[number] else 0):
-            partners = [clips[i] for i in rng.choice(cell, min(len(cell), 6), replace=False)] if cell else []
+        for _ in range(n_composed):
+            partners = [windows[i] for i in rng.choice(cell, min(len(cell), 6), replace=False)] if cell else []
             away = others[recording.label]
-            backs = [clips[i] for i in rng.choice(away, 4)] if len(away) else []
-            windows.append(compose(rng, clips[number], partners, backs, front_end.window, front_end.rate_hz, settings))
-        magnitudes = transform(np.stack(windows))
-        levels[number] = -CACHE_RANGE_DB
-        levels[number, : len(windows)] = decibels(magnitudes, CACHE_RANGE_DB)
+            backs = [windows[i] for i in rng.choice(away, 4)] if len(away) else []
+            shown.append(compose(rng, windows[place], partners, backs, front_end.window, front_end.rate_hz, settings))
+        levels[place] = decibels(transform(np.stack(shown)), CACHE_RANGE_DB)
         if progress:
-            progress(number + 1, len(clips), "computing pictures")
+            progress(place + 1, len(windows), "computing pictures")
     levels.flush()

@@ -64,7 +64,7 @@ class Data:
             parts.append(("held out", self.held_out))
         found = []
         for what, material in parts:
-            counts = Counter(recording.label for recording in material.recordings)
+            counts = Counter(recording.label for recording in set(material.recordings))
             if names := sorted(label for label, n_clips in counts.items() if n_clips == 1):
                 found.append(f"{', '.join(names)} ({what})")
         return "; ".join(found)
@@ -105,17 +105,16 @@ def load_data(
 
     def part(rows: Sequence[Recording], n_composed: int, weight: float, *, phrases: bool, made: bool = False) -> Part:
         settings = recipe.compose if phrases else replace(recipe.compose, phrase=0.0, chord=0.0)
-        levels, sounding = build_cache(
+        levels, numbers = build_cache(
             rows, recipe.front_end, cache, n_composed=n_composed, seed=recipe.seed, settings=settings, progress=progress
         )
-        for row in (row for row, sounds in zip(rows, sounding, strict=True) if not sounds):
+        for number in sorted(set(range(len(rows))).difference(numbers.tolist())):
             try:
-                read_mono(row.path, recipe.front_end.rate_hz)
-                silent.append(row)
+                read_mono(rows[number].path, recipe.front_end.rate_hz)
+                silent.append(rows[number])
             except TrainingError as error:
                 damaged.append(str(error))
-        kept = levels if sounding.all() else levels[np.flatnonzero(sounding)]
-        return Part(tuple(r for r, sounds in zip(rows, sounding, strict=True) if sounds), kept, weight, made)
+        return Part(tuple(rows[number] for number in numbers), levels, weight, made)
 
     parts = [part(training, options.n_composed, 1.0, phrases=True)] if training else []
     if extra:
@@ -198,7 +197,8 @@ def _keep_split(data: Data, folder: Path) -> None:
     if data.held_out is not data.material:
         parts.append(("calibration", data.held_out))
     for part, material in parts:
-        table.writerows((row.path, row.label, row.source, part) for row in material.recordings)
+        rows = dict.fromkeys(material.recordings)  # one of several windows occurs as often
+        table.writerows((row.path, row.label, row.source, part) for row in rows)
     path = folder / SPLIT
     try:
         if path.exists() and path.read_bytes() != text.getvalue().encode():
@@ -237,7 +237,8 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
         "name": name,
         "fingerprint": card.fingerprint,
         "steps": trainer.step,
-        "n_clips": len(data.material.recordings),
+        "n_clips": len(set(data.material.recordings)),
+        "n_windows": len(data.material.recordings),
         "n_classes": len({r.label for r in data.material.recordings}),
         "n_sources": len({r.source for r in data.material.recordings}),
         "n_silent_left_out": len(data.silent),

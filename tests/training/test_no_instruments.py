@@ -14,6 +14,7 @@ from mird.training import no_instruments
 from mird.training.errors import TrainingError
 from mird.training.manifest import read_manifest
 from mird.training.no_instruments import RATE_HZ, render_no_instruments
+from mird.training.noises import room_tone
 from mird.training.speech import speakers
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -47,13 +48,24 @@ def test_everybody_speaks_and_every_noise_sounds(prompts: Path, tmp_path: Path) 
     spoken = {("_speech", name): 2 for name in speakers()}
     assert {"espeak-ng", "flite"} == {name.rsplit("-", 1)[0].removesuffix("-en") for name in speakers()}
     noises = {("_noise", f"made-{colour}"): 1 for colour in ("white", "pink", "brown", "blue", "violet")}
-    assert counts == {**noises, ("_hum", "made-hum"): 10, **spoken, ("_speech", "Ada"): 2}
+    assert counts == {**noises, ("_hum", "made-hum"): 10, ("_room", "made-room"): 10, **spoken, ("_speech", "Ada"): 2}
     assert not any(row.is_instrument for row in rows)
-    assert [report[0] for report in seen] == list(range(1, len(noises) + len(spoken) + 3))
+    assert [report[0] for report in seen] == list(range(1, len(noises) + len(spoken) + 4))
     for row in rows:
         samples, rate_hz = soundfile.read(row.path)
         assert (rate_hz, samples.shape) == (RATE_HZ, (RATE_HZ,))
         assert np.abs(samples).max() == pytest.approx(0.7, abs=1e-3)
+
+
+def test_room_tone_is_dark_and_no_two_rooms_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    rooms = np.stack([room_tone(rng, 16_000, 16_000) for _ in range(20)])
+    np.testing.assert_allclose(np.abs(rooms).max(1), 0.3, atol=1e-6)
+    power = np.abs(np.fft.rfft(rooms)) ** 2
+    shares = power[:, :1000].sum(1) / power.sum(1)  # below 1 kHz of 8
+    assert (shares > 0.5).all()
+    assert np.abs(np.corrcoef(rooms) - np.eye(20)).max() < 0.2
+    assert shares.std() > 0.01
 
 
 @pytest.mark.usefixtures("few")

@@ -18,7 +18,7 @@ from mird.kernels.scalogram import open_scalogram
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording, read_manifest
 from mird.training.paper import PairTrainer, PaperRecipe, Pictures, draw_pictures, read_paper_recipe
-from mird.training.reproduce import TABLES
+from mird.training.paper_tables import TABLES
 
 PROGRAM = Path(sys.executable).with_name("mird")
 

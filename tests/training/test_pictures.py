@@ -16,7 +16,7 @@ from mird.training.audio import read_mono
 from mird.training.compose import ComposeSettings
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording
-from mird.training.pictures import CACHE_RANGE_DB, build_cache
+from mird.training.pictures import CACHE_RANGE_DB, MOST_WINDOWS, build_cache
 
 
 class Count:
@@ -35,10 +35,10 @@ def some(recordings_of_orchestra: tuple[Recording, ...]) -> tuple[Recording, ...
 
 
 def test_levels_are_the_recognizer_s(some: tuple[Recording, ...], front_end: FrontEnd, tmp_path: Path) -> None:
-    levels, sounding = build_cache(some, front_end, tmp_path, n_composed=2, seed=0)
+    levels, numbers = build_cache(some, front_end, tmp_path, n_composed=2, seed=0)
     assert levels.shape == (len(some), 3, 48, 32)
     assert levels.dtype == np.float16
-    assert sounding.all()
+    assert numbers.tolist() == list(range(len(some)))
     clips = np.stack([read_mono(r.path, front_end.rate_hz) for r in some])
     wanted = decibels(open_scalogram(front_end)(clips), CACHE_RANGE_DB)
     np.testing.assert_allclose(levels[:, 0], wanted, atol=0.04)
@@ -51,13 +51,13 @@ def test_second_call_reads_what_the_first_computed(
     some: tuple[Recording, ...], front_end: FrontEnd, tmp_path: Path
 ) -> None:
     first, again = Count(), Count()
-    levels, sounding = build_cache(some, front_end, tmp_path, n_composed=1, seed=0, progress=first)
-    kept, kept_sounding = build_cache(some, front_end, tmp_path, n_composed=1, seed=0, progress=again)
+    levels, numbers = build_cache(some, front_end, tmp_path, n_composed=1, seed=0, progress=first)
+    kept, kept_numbers = build_cache(some, front_end, tmp_path, n_composed=1, seed=0, progress=again)
     assert {what for _, _, what in first.calls} == {"reading clips", "computing pictures"}
     assert first.calls[-1][:2] == (len(some), len(some))
     assert not again.calls
     np.testing.assert_array_equal(kept, levels)
-    np.testing.assert_array_equal(kept_sounding, sounding)
+    np.testing.assert_array_equal(kept_numbers, numbers)
 
 
 @pytest.mark.parametrize("change", ["front end", "seed", "settings", "composed", "clips"])
@@ -76,7 +76,7 @@ def test_all_that_decides_a_picture_is_in_the_key(
         progress=count,
     )
     assert count.calls
-    assert len(list(tmp_path.glob("levels-*.sounding.npy"))) == 2
+    assert len(list(tmp_path.glob("levels-*.windows.npy"))) == 2
 
 
 def test_seed_decides_everything(some: tuple[Recording, ...], front_end: FrontEnd, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_partial_file_of_an_interrupted_run_is_written_anew(
     some: tuple[Recording, ...], front_end: FrontEnd, tmp_path: Path
 ) -> None:
     wanted, _ = build_cache(some, front_end, tmp_path, n_composed=0, seed=0)
-    (target,) = (path for path in tmp_path.glob("levels-*.npy") if "sounding" not in path.name)
+    (target,) = (path for path in tmp_path.glob("levels-*.npy") if "windows" not in path.name)
     wanted = np.array(wanted)
     target.with_suffix(".partial").write_bytes(b"half of it")
     target.unlink()
@@ -110,11 +110,11 @@ def test_interrupt_leaves_nothing_that_counts(some: tuple[Recording, ...], front
     assert (levels.max(axis=(1, 2, 3)) == 0).all()
 
 
-@pytest.mark.parametrize("which", ["levels", "flags"])
+@pytest.mark.parametrize("which", ["levels", "numbers"])
 def test_damaged_cache_is_named(some: tuple[Recording, ...], front_end: FrontEnd, tmp_path: Path, which: str) -> None:
     build_cache(some, front_end, tmp_path, n_composed=0, seed=0)
     for path in tmp_path.glob("levels-*.npy"):
-        if ("sounding" in path.name) == (which == "flags"):
+        if ("windows" in path.name) == (which == "numbers"):
             path.write_bytes(path.read_bytes()[:90])
     with pytest.raises(TrainingError, match=r"levels-.*: damaged picture cache: .*; remove it"):
         build_cache(some, front_end, tmp_path, n_composed=0, seed=0)
@@ -130,10 +130,9 @@ def test_silent_clips_are_told_apart(some: tuple[Recording, ...], front_end: Fro
     soundfile.write(tmp_path / "silent.wav", np.zeros(4000), 16_000)
     shutil.copy(some[0].path, tmp_path / "loud.flac")
     rows = [Recording(tmp_path / name, "horn", "hall", name) for name in ("silent.wav", "loud.flac")]
-    levels, sounding = build_cache(rows, front_end, tmp_path, n_composed=2, seed=0)
-    assert sounding.tolist() == [False, True]
-    assert (levels[0] == -CACHE_RANGE_DB).all()
-    assert (levels[1].max(axis=(1, 2)) == 0).all()
+    levels, numbers = build_cache(rows, front_end, tmp_path, n_composed=2, seed=0)
+    assert numbers.tolist() == [1]
+    assert (levels.max(axis=(2, 3)) == 0).all()
 
 
 def test_sounds_that_are_no_instruments_alone(
@@ -145,17 +144,53 @@ def test_sounds_that_are_no_instruments_alone(
 
 
 def test_clips_of_other_lengths_and_rates(play: Callable[..., np.ndarray], front_end: FrontEnd, tmp_path: Path) -> None:
-    for name, seconds, rate_hz in (("short.wav", 0.1, 16_000), ("long.wav", 2.0, 48_000)):
-        soundfile.write(tmp_path / name, play("flute", 0, "hall", seconds, rate_hz), rate_hz)
+    second = front_end.window / front_end.rate_hz
+    for name, n_windows, rate_hz in (("short.wav", 0.1, 16_000), ("long.wav", 3.0, 48_000)):
+        soundfile.write(tmp_path / name, play("flute", 0, "hall", n_windows * second, rate_hz), rate_hz)
     rows = [Recording(tmp_path / name, "flute", "hall", name) for name in ("short.wav", "long.wav")]
-    levels, sounding = build_cache(rows, front_end, tmp_path, n_composed=1, seed=0)
-    assert levels.shape == (2, 2, 48, 32)
-    assert sounding.all()
+    levels, numbers = build_cache(rows, front_end, tmp_path, n_composed=1, seed=0)
+    assert numbers[0] == 0
+    assert set(numbers[1:]) == {1}
+    assert 3 <= len(numbers) - 1 <= 6
+    assert levels.shape == (len(numbers), 2, 48, 32)
+    assert len(np.unique(np.array(levels[:, 0]).reshape(len(numbers), -1), axis=0)) == len(numbers)
+
+
+def test_sound_after_a_silent_second_is_found(
+    play: Callable[..., np.ndarray], front_end: FrontEnd, tmp_path: Path
+) -> None:
+    note = play("flute", 0, "hall", front_end.window / front_end.rate_hz, front_end.rate_hz)
+    late = np.concatenate([np.zeros(3 * front_end.window, np.float32), note, np.zeros(front_end.window, np.float32)])
+    for name, samples in (("late.wav", late), ("note.wav", note)):
+        soundfile.write(tmp_path / name, samples, front_end.rate_hz, subtype="FLOAT")
+    rows = [Recording(tmp_path / name, "flute", "hall", name) for name in ("late.wav", "note.wav")]
+    levels, numbers = build_cache(rows, front_end, tmp_path, n_composed=0, seed=0)
+    assert set(numbers) == {0, 1}
+    assert (levels.max(axis=(1, 2, 3)) == 0).all()
+    assert np.abs(levels[0, 0].astype(np.float32) - levels[-1, 0]).mean() < 3
+
+
+def test_long_recording_has_no_more_windows_than_are_useful(
+    play: Callable[..., np.ndarray], front_end: FrontEnd, tmp_path: Path
+) -> None:
+    note = play("flute", 0, "hall", front_end.window / front_end.rate_hz, front_end.rate_hz)
+    soundfile.write(tmp_path / "long.wav", np.tile(note, 80), front_end.rate_hz)
+    rows = [Recording(tmp_path / "long.wav", "flute", "hall", "long")]
+    _, numbers = build_cache(rows, front_end, tmp_path, n_composed=0, seed=0)
+    assert numbers.tolist() == [0] * MOST_WINDOWS
+
+
+def test_nothing_that_sounds(front_end: FrontEnd, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silent.wav", np.zeros(4000), 16_000)
+    (tmp_path / "bad.flac").write_bytes(b"no sound")
+    rows = [Recording(tmp_path / name, "horn", "hall", name) for name in ("silent.wav", "bad.flac")]
+    with pytest.raises(TrainingError, match=r"no recording can be used: .*, as .*silent\.wav is"):
+        build_cache(rows, front_end, tmp_path, n_composed=0, seed=0)
 
 
 def test_unreadable_clip_does_not_sound(some: tuple[Recording, ...], front_end: FrontEnd, tmp_path: Path) -> None:
     (tmp_path / "bad.flac").write_bytes(b"no sound")
     rows = [*some, Recording(tmp_path / "bad.flac", "horn", "hall", "bad")]
-    levels, sounding = build_cache(rows, front_end, tmp_path, n_composed=1, seed=0)
-    assert sounding.tolist() == [True] * len(some) + [False]
-    assert (levels[-1] == -CACHE_RANGE_DB).all()
+    levels, numbers = build_cache(rows, front_end, tmp_path, n_composed=1, seed=0)
+    assert numbers.tolist() == list(range(len(some)))
+    assert levels.shape[0] == len(some)

@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 
 from mird.daemon.cli import main
 from mird.training import contenders
+from mird.training.baselines import read_peers
 from mird.training.contenders import TRANSFORMS, OwnContender, PairContender
 from mird.training.errors import TrainingError
-from mird.training.manifest import read_manifest
+from mird.training.manifest import Recording, read_manifest
 from mird.training.material import Material
 from mird.training.paper import PaperRecipe
+from mird.training.paper_tables import TABLES, Table, list_cells, list_splits, split_classes
 from mird.training.protocol import cosine_score, distance_score, draw_tasks, run_rounds
 from mird.training.recipe import Recipe, read_recipe
-from mird.training.reproduce import TABLES, Table, list_cells, list_splits, reproduce, split_classes
+from mird.training.reproduce import reproduce
+from mird.training.table_peers import TablePeers
 from mird.training.trainer import Trainer
 
 PROGRAM = Path(sys.executable).with_name("mird")
@@ -128,6 +131,100 @@ def test_table_is_filled_cell_by_cell_and_gone_on_with(
     (folder / "cells" / "paper-tiny-scalogram-2-0.json").write_text("{")
     with pytest.raises(TrainingError, match="damaged cell"):
         run(None)
+
+
+def test_peers_answer_the_tasks_of_cells_that_are_done(
+    small_table: Table, paper_recipe: PaperRecipe, orchestra: Path, tmp_path: Path
+) -> None:
+    rows, folder = read_manifest(orchestra), tmp_path / "out"
+    options: dict[str, Any] = {"n_splits": 1, "rows": [4], "device": "cpu", "progress": lambda *_: None, "n_rounds": 9}
+    contender = {"paper-tiny": PairContender(paper_recipe, rows, folder / "cache", "cpu")}
+    reproduce("table3", contender, folder, **options)
+    cells = sorted((folder / "cells").iterdir())
+    before = [json.loads(path.read_text()) for path in cells]
+
+    paths = [path.relative_to(orchestra.parent).as_posix() for path in (row.path for row in rows)]
+    labels = sorted({row.label for row in rows})
+    rng = np.random.default_rng(0)
+    knows = np.eye(len(labels), 8)[[labels.index(row.label) for row in rows]] + 0.05 * rng.standard_normal(
+        (len(rows), 8)
+    )
+    np.savez(tmp_path / "p.npz", path=paths, ear=knows, deaf=rng.standard_normal((len(rows), 8)), mfcc=knows)
+    peers = TablePeers(read_peers([tmp_path / "p.npz"]), orchestra.parent, rows)
+    report = reproduce("table3", contender, folder, peers=peers, **options).read_text()
+    assert "| MFCC | ear | ear, whitened | deaf | deaf, whitened | ran on |" in report
+    for path, old in zip(cells, before, strict=True):
+        new = json.loads(path.read_text())
+        found = new.pop("peers")
+        assert new == old
+        assert set(found) == set(peers.systems)
+        assert found["ear"]["mean"] > 0.97
+        assert found["ear, whitened"]["mean"] > 0.97
+        assert found["deaf"]["mean"] == pytest.approx(0.5, abs=0.1)
+
+    np.savez(tmp_path / "few.npz", path=paths[:40], few=knows[:40])
+    few = TablePeers(read_peers([tmp_path / "few.npz"]), orchestra.parent, rows)
+    with pytest.raises(TrainingError, match=r"peer few: has no vector of .*; leave out --peers"):
+        reproduce("table3", contender, folder, peers=few, **options)
+
+
+def test_clips_that_are_left_out_are_told_of_once(
+    small_table: Table, paper_recipe: PaperRecipe, orchestra: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.flac").write_bytes(b"no sound")
+    rows = [*read_manifest(orchestra), Recording(tmp_path / "bad.flac", "horn", "hall", "bad")]
+    told: list[str] = []
+    options: dict[str, Any] = {"n_splits": 1, "rows": [4], "device": "cpu", "progress": lambda *_: None, "n_rounds": 9}
+    contender = {"paper-tiny": PairContender(paper_recipe, rows, tmp_path / "cache", "cpu")}
+    report = reproduce("table3", contender, tmp_path, report_left_out=told.append, **options)
+    (line,) = told
+    assert line.startswith(f"{tmp_path}/bad.flac: ")
+    assert f"- {line}" in report.read_text()
+
+
+def test_a_class_of_one_take_is_named_before_any_training(
+    small_table: Table, orchestra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (row for row in read_manifest(orchestra) if row.label != "horn" or row.path.stem == "horn-0")
+    (tmp_path / "m.csv").write_text("path,class,source\n" + "".join(f"{r.path},{r.label},here\n" for r in lines))
+    Path(tmp_path / "one.csv").write_text((tmp_path / "m.csv").read_text().replace("attic/horn-0", "hall/horn-0"))
+    command = ["train", str(tmp_path / "one.csv"), "--reproduce", "table3", "--out", str(tmp_path / "out")]
+    assert main(command) == 10
+    assert "table3 needs recordings of two takes of each class; of one alone: horn" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_interrupt_while_pictures_are_computed(
+    small_table: Table, paper_recipe: PaperRecipe, orchestra: Path, tmp_path: Path
+) -> None:
+    heard: list[int] = []
+
+    def hear(done: int, total: int, what: str) -> None:
+        heard.append(done)
+        if done == 3:
+            raise KeyboardInterrupt
+
+    contender = PairContender(paper_recipe, read_manifest(orchestra), tmp_path / "cache", "cpu", hear)
+    options: dict[str, Any] = {"n_splits": 1, "device": "cpu", "progress": lambda *_: None}
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("table3", {"paper-tiny": contender}, tmp_path, **options)
+    assert heard == [1, 2, 3]
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--rows", "2"], "--rows"),
+        (["--splits", "2", "--picture", "scalogram"], "--splits, --picture"),
+        (["--peers", "p.npz"], "--peers"),
+    ],
+)
+def test_options_of_the_tables_want_a_table(
+    orchestra: Path, tmp_path: Path, arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(orchestra), "--out", str(tmp_path / "out"), *arguments]) == 10
+    assert f"{named}: of the paper's tables; leave it out, or give --reproduce too" in capsys.readouterr().err
 
 
 def test_a_command_fills_the_part_of_the_table_that_it_was_asked_for(
