@@ -20,7 +20,7 @@ test: .venv/ready-to-test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest $(PYTEST_ARGS)
+	@.ci/run-tests $(PYTEST_ARGS)
 
 screenshots: .venv/ready-to-test
 	$(BIN)/python tests/screenshots/take.py

@@ -40,8 +40,10 @@ def room_tone(rng: np.random.Generator, n: int, rate_hz: int) -> NDArray[np.floa
     octaves = np.log2(np.maximum(hertz, LOWEST_HZ) / np.exp(rng.uniform(np.log(60), np.log(1200))))
     fan = np.fft.irfft(np.fft.rfft(rng.standard_normal(n)) * np.exp(-0.5 * (octaves / rng.uniform(0.1, 0.8)) ** 2), n)
     hum = mains_hum(rng, n, rate_hz, float(rng.choice(MAINS_HZ)))
-    parts = [(air, 0.0), (fan, rng.uniform(-20, 3)), (hum, rng.uniform(-40, -6))]
-    return _levelled(np.sum([part / part.std() * 10 ** (level_db / 20) for part, level_db in parts], axis=0))
+    mixed = np.zeros(n)
+    for part, level_db in ((air, 0.0), (fan, rng.uniform(-20, 3)), (hum, rng.uniform(-40, -6))):
+        mixed += part / np.std(part) * 10 ** (level_db / 20)
+    return _levelled(mixed)
 
 
 N_HUMS = N_ROOMS = 10

@@ -6,7 +6,7 @@
 # usage: tests/benchmarks/build_weights.sh DATA OUT [PEERS.npz ...]
 #
 # DATA holds manifest.csv and phrases.csv; PEERS are vectors of other networks (mird evaluate --peers). Needs mird[train],
-# fluidsynth, espeak-ng and flite; downloads 1.6 GB of Debian packages with apt-get and installs none of them. Trains two
+# fluidsynth, espeak-ng, flite and npm; downloads 2.2 GB of packages with apt-get and npm and installs none of them. Trains two
 # encoders at a time, a core each. OUT/run-default-0/encoder-int8.onnx is the one that is shipped.
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: $0 DATA OUT [PEERS.npz ...]" >&2; exit 2; }
@@ -19,7 +19,7 @@ mkdir -p "$2"
 cd "$2"
 
 mkdir -p soundfonts
-for package in fluid-soundfont-gm musescore-general-soundfont csound-soundfont; do
+for package in fluid-soundfont-gm musescore-general-soundfont minuet-data; do
     [ -d soundfonts/$package ] && continue
     (cd soundfonts && apt-get download --quiet $package)
     dpkg --extract soundfonts/${package}_*.deb soundfonts/$package.partial
@@ -27,15 +27,16 @@ for package in fluid-soundfont-gm musescore-general-soundfont csound-soundfont; 
     rm soundfonts/${package}_*.deb
 done
 [ -d speech ] || { "$benchmarks/speech_folders.sh" speech.partial && mv speech.partial speech; }
-fonts=soundfonts/*/usr/share/sounds
-[ -f rendered/manifest.csv ] || mird render $fonts/sf2/FluidR3_GM.sf2 $fonts/sf3/MuseScore_General_Full.sf3 --out rendered
-[ -f rendered2/manifest.csv ] || mird render $fonts/sf2/sf_GMbank.sf2 --seed 2 --out rendered2
+[ -f more/manifest.csv ] || python "$benchmarks/more_recordings.py" more
+fonts=soundfonts/*/usr/share
+[ -f rendered/manifest.csv ] || mird render $fonts/sounds/sf2/FluidR3_GM.sf2 $fonts/sounds/sf3/MuseScore_General_Full.sf3 --out rendered
+[ -f rendered2/manifest.csv ] || mird render $fonts/minuet/soundfonts/GeneralUser-v1.47.sf2 --seed 2 --out rendered2
 [ -f others/manifest.csv ] || mird render --no-instruments speech/people/* --seconds 200 --out others
 
 train() {
     [ -f "run-$1-$2/encoder-int8.onnx" ] && return
-    OMP_NUM_THREADS=1 mird train "$data/manifest.csv" --rendered rendered/manifest.csv --rendered rendered2/manifest.csv \
-        --rendered others/manifest.csv --recipe "$1" --seed "$2" --name light --cache cache --resume --out "run-$1-$2"
+    OMP_NUM_THREADS=1 mird train "$data/manifest.csv" more/manifest.csv --rendered rendered/manifest.csv \
+        --rendered rendered2/manifest.csv --rendered others/manifest.csv --recipe "$1" --seed "$2" --name light --cache cache --resume --out "run-$1-$2"
 }
 export -f train
 export data
