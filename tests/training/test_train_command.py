@@ -41,7 +41,7 @@ def test_run_leaves_both_encoders_and_a_report(trained: Any) -> None:
     }
     report = json.loads((trained.folder / "run.json").read_text())
     assert (report["name"], report["steps"]) == ("tiny", 240)
-    assert (report["n_clips"], report["n_classes"], report["n_sources"]) == (44, 7, 2)
+    assert (report["n_clips"], report["n_windows"], report["n_classes"], report["n_sources"]) == (44, 44, 7, 2)
     assert report["recipe"]["data"]["held_out_sources"] == ["attic"]
     assert report["fingerprint"] in trained.printed
 
