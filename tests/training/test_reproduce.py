@@ -182,6 +182,23 @@ def test_clips_that_are_left_out_are_told_of_once(
     assert f"- {line}" in report.read_text()
 
 
+@pytest.mark.parametrize(
+    ("blocked", "said"),
+    [
+        ("cache", "cannot write the picture cache: File exists"),
+        ("cells", r"paper-tiny-scalogram-4-0\.json: cannot be written: .*; what is done is kept"),
+    ],
+)
+def test_folders_that_cannot_be_written(
+    small_table: Table, paper_recipe: PaperRecipe, orchestra: Path, tmp_path: Path, blocked: str, said: str
+) -> None:
+    (tmp_path / blocked).touch()
+    contender = {"paper-tiny": PairContender(paper_recipe, read_manifest(orchestra), tmp_path / "cache", "cpu")}
+    options: dict[str, Any] = {"n_splits": 1, "rows": [4], "device": "cpu", "progress": lambda *_: None, "n_rounds": 2}
+    with pytest.raises(TrainingError, match=said):
+        reproduce("table3", contender, tmp_path, **options)
+
+
 def test_a_class_of_one_take_is_named_before_any_training(
     small_table: Table, orchestra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
