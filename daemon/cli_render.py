@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-instruments",
         action="store_true",
-        help="make noise, hum and speech (by espeak-ng and flite, and of the folders given) instead, to train against",
+        help="make noise, hum, room tone and speech (by espeak-ng and flite, and of the folders given) instead, to "
+        "train against",
     )
     parser.add_argument(
         "--seconds", type=int, default=60, metavar="N", help="seconds of each preset, or speaker (default 60)"

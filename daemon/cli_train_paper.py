@@ -89,15 +89,19 @@ def run_reproduce(args: argparse.Namespace) -> int:
             def say(line: str) -> None:
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-            def progress(done: int, total: int, what: str) -> None:
+            def say_now_and_then(line: str) -> None:
                 nonlocal line_due_s
-                bar.update(task, completed=done, total=total, description=what)
                 if not console.is_terminal and time.monotonic() >= line_due_s:
                     line_due_s = time.monotonic() + LINE_EVERY_S
-                    say(f"{done} of {total} cells done; {what}")
+                    say(line)
+
+            def progress(done: int, total: int, what: str) -> None:
+                bar.update(task, completed=done, total=total, description=what)
+                say_now_and_then(f"{done} of {total} cells done; {what}")
 
             def hear(done: int, total: int, what: str) -> None:
                 bar.update(task, description=f"{what}: {done} of {total}")
+                say_now_and_then(f"{what}: {done} of {total}")
                 if interrupted:
                     raise KeyboardInterrupt
 

@@ -13,7 +13,9 @@ from mird.kernels.windows import choose_windows
 from mird.training.errors import TrainingError
 
 SILENT = 1e-5
-"""Peak up to which a clip that is no longer than a window is without sound."""
+"""Peak up to which a clip is without sound to whoever needs no windows of it."""
+CUT = "choose_windows"
+"""How :func:`cut` chooses: what was computed of other windows is of no use any more."""
 CLIP_PEAK = 0.7
 """Of the clips that are made: what a recorded one may well have."""
 
@@ -86,7 +88,5 @@ def cut(samples: NDArray[np.float32], window: int, n_most: int) -> list[NDArray[
     list of NDArray[float32], shape (window,)
         One, zero-padded at the end, where the clip is no longer than a window; none where nothing sounds.
     """
-    if len(samples) <= window:
-        return [fit_length(samples, window)] if np.abs(samples).max(initial=0.0) > SILENT else []
-    starts = choose_windows(samples, window, min(n_most, 2 * len(samples) // window))
-    return [samples[start : start + window].copy() for start in starts]
+    starts = choose_windows(samples, window, max(1, min(n_most, 2 * len(samples) // window)))
+    return [fit_length(samples[start : start + window], window) for start in starts]

@@ -1,7 +1,7 @@
 """Sounds as a stage makes them, out of single clips: phrases, chords, rooms, other players in the background.
 
 A window of live sound rarely begins with one note's onset. Each composed window takes one clip as its subject and sets
-it among other takes of the same instrument **and source**, so that players and rooms never mix within the subject.
+it among other clips of the same instrument **and source**, so that players and rooms never mix within the subject.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def compose(
     subject : NDArray[float32], shape (n,)
         The clip that must be heard.
     partners : sequence of NDArray[float32]
-        Other clips of the same instrument and source; may be empty.
+        Other clips of the same instrument and source, of other takes where there are some; may be empty.
     others : sequence of NDArray[float32]
         Clips for the background, of other instruments; may be empty.
     window : int > 0

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mird.kernels.frontend import Transform
+from mird.training.audio import CUT
 from mird.training.fitting import embed, project
 from mird.training.layouts import read_recordings
 from mird.training.manifest import Recording
@@ -74,7 +75,7 @@ class Contender(Protocol):
     shown: tuple[str, ...]
 
     def identity(self, picture: str) -> dict[str, Any]:
-        """What a cell's figures hang on: options, seed, front end, and a digest of the recordings."""
+        """What a cell's figures hang on: options, seed, front end, how clips are cut, a digest of the recordings."""
 
     def recordings(self, picture: str) -> tuple[tuple[Recording, ...], NDArray[np.generic], tuple[str, ...]]:
         """Those of the table that could be used, their pixels, shape (n, n_pixels), and a line for each left out."""
@@ -104,6 +105,7 @@ class PairContender:
             "options": asdict(recipe.pairs),
             "seed": recipe.seed,
             "front_end": recipe.front_end.fingerprint(),
+            "windows": CUT,
             "data": _digest(self._rows),
         }
 
@@ -181,6 +183,7 @@ class OwnContender:
             "options": {**asdict(recipe), **own},
             "seed": recipe.seed,
             "front_end": recipe.front_end.fingerprint(),
+            "windows": CUT,
             "data": self._digested,
         }
 

@@ -119,8 +119,8 @@ def check_enough(recipe: Recipe, material: Material, held_out: Material) -> None
         labels = sorted(_usable([r for r in where.recordings if r.is_instrument], n_shots))
         if len(labels) < 2:
             raise TrainingError(
-                f"two instruments need {n_shots + 1} {what} clips of different takes, for fit.shots of the recipe "
-                f"and a query; there are {len(labels)}: {', '.join(labels) or 'none'}"
+                f"two instruments need {n_shots} {what} clips, or seconds of sound, and a query of another take, for "
+                f"the recipe's fit.shots; there are {len(labels)}: {', '.join(labels) or 'none'}"
             )
 
 

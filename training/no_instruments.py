@@ -1,4 +1,4 @@
-"""Training clips of what is no instrument: speech by synthesisers and people, noise of five colours, mains hum.
+"""Training clips of what is no instrument: speech by synthesisers and people, noise, mains hum, room tone.
 
 An encoder that has only met instruments tells them from noise, but takes a reader's vowels for a singer's. So these are
 classes of their own to train against; their names begin with ``_``, as those of all sounds that are no instrument.
@@ -23,7 +23,7 @@ from mird.training.speech import Speaker, cut_speech, read_aloud, speakers
 
 RATE_HZ = 44_100
 NOISES_EACH = 40
-"""Windows of each colour of noise; hum has ten times as many."""
+"""Windows of each colour of noise; hum and room tone have ten times as many."""
 JOINED_S = 8
 """Seconds of recorded speech that are cut at a time: prompts are shorter than a window."""
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from mird.kernels.frontend import FrontEnd, Transform
 from mird.kernels.image import N_COLOURS, parula, picture
 from mird.kernels.scalogram import open_scalogram
-from mird.training.audio import cut, read_mono
+from mird.training.audio import CUT, cut, read_mono
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording
 from mird.training.networks import Kind, Siamese, paper_siamese
@@ -121,7 +121,7 @@ def draw_pictures(
     TrainingError
         If the folder cannot be written.
     """
-    key = hashlib.sha256(front_end.fingerprint().encode())
+    key = hashlib.sha256(f"{CUT} {front_end.fingerprint()}".encode())
     for recording in recordings:
         stat = recording.path.stat()
         key.update(f"{recording.path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
@@ -138,19 +138,20 @@ def draw_pictures(
     for number, recording in enumerate(recordings):
         try:
             windows = cut(read_mono(recording.path, front_end.rate_hz), front_end.window, 1)
+            if not windows:
+                lines.append(f"{recording.path}: without sound")
         except TrainingError as error:
+            windows = []
             lines.append(str(error))
-            continue
-        if not windows:
-            lines.append(f"{recording.path}: without sound")
-            continue
-        levels = picture(transform(windows[0][None]), grey)[0, 0]
-        pictures.append(np.minimum((levels * np.float32(N_COLOURS)).astype(np.intp), N_COLOURS - 1).astype(np.uint8))
-        kept.append(number)
+        for window in windows:
+            levels = picture(transform(window[None]), grey)[0, 0]
+            entries = np.minimum((levels * np.float32(N_COLOURS)).astype(np.intp), N_COLOURS - 1)
+            pictures.append(entries.astype(np.uint8))
+            kept.append(number)
         if progress:
             progress(number + 1, len(recordings))
     if not pictures:
-        raise TrainingError("no recording can be used: all are damaged or silent")
+        raise TrainingError(f"no recording can be used: all are damaged or without sound, as {recordings[0].path} is")
     found = np.stack(pictures)
     content = io.BytesIO()
     np.savez(content, kept=np.array(kept), entries=found, left_out=np.array(lines, dtype=np.str_))
@@ -254,6 +255,7 @@ class PairTrainer:
             on_step(self.step, self.loss)
             if self.step % 500 == 0:
                 self._save()
+        self._save()
         return True
 
     def _diverged(self, what: str) -> TrainingError:
@@ -301,6 +303,7 @@ class PairTrainer:
             return
         state = {
             "step": self.step,
+            "loss": self.loss,
             **self._identity,
             "network": self.network.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -331,4 +334,4 @@ class PairTrainer:
         self._optimiser.load_state_dict(state["optimiser"])
         self._rng.bit_generator.state = state["rng"]
         torch.set_rng_state(state["torch"].cpu())
-        self.step = state["step"]
+        self.step, self.loss = state["step"], state.get("loss", math.nan)

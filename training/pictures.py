@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.image import decibels
 from mird.kernels.scalogram import open_scalogram
-from mird.training.audio import cut, read_mono
+from mird.training.audio import CUT, cut, read_mono
 from mird.training.compose import ComposeSettings, compose
 from mird.training.errors import TrainingError
 from mird.training.manifest import Recording
@@ -74,7 +76,8 @@ def build_cache(
         If the cache cannot be written or is damaged, or no recording can be used.
     """
     settings = settings or ComposeSettings()
-    key = hashlib.sha256(repr((front_end.fingerprint(), n_composed, seed, asdict(settings))).encode())
+    rule = (CUT, MOST_WINDOWS, front_end.fingerprint(), n_composed, seed, asdict(settings))
+    key = hashlib.sha256(repr(rule).encode())
     for recording in recordings:
         stat = recording.path.stat()
         key.update(
@@ -87,22 +90,18 @@ def build_cache(
             return np.load(target, mmap_mode="r"), np.load(index)
         except (OSError, ValueError, EOFError) as error:
             raise TrainingError(f"{target}: damaged picture cache: {error}; remove it and try again") from None
-    windows: list[NDArray[np.float32]] = []
-    found: list[int] = []
-    for number, recording in enumerate(recordings):
-        with suppress(TrainingError):  # which are damaged is for the caller to say, also of pictures that are read back
-            cuts = cut(read_mono(recording.path, front_end.rate_hz), front_end.window, MOST_WINDOWS)
-            windows += cuts
-            found += [number] * len(cuts)
-        if progress:
-            progress(number + 1, len(recordings), "reading clips")
-    if not windows:
-        raise TrainingError(f"no recording can be used: all are damaged or without sound, as {recordings[0].path} is")
-    numbers = np.array(found, np.int64)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with whole(target) as partial:
-            _compute(recordings, windows, numbers, front_end, partial, n_composed, seed, settings, progress)
+        # Hours of recordings do not fit into memory.
+        with tempfile.TemporaryFile(dir=folder) as store:
+            numbers = _read_windows(recordings, front_end, store, progress)
+            if not len(numbers):
+                raise TrainingError(
+                    f"no recording can be used: all are damaged or without sound, as {recordings[0].path} is"
+                )
+            windows = np.memmap(store, np.float32, "r", shape=(len(numbers), front_end.window))
+            with whole(target) as partial:
+                _compute(recordings, windows, numbers, front_end, partial, n_composed, seed, settings, progress)
         content = io.BytesIO()
         np.save(content, numbers)
         write_whole(index, content.getbuffer())
@@ -113,9 +112,25 @@ def build_cache(
     return np.load(target, mmap_mode="r"), numbers
 
 
+def _read_windows(
+    recordings: Sequence[Recording], front_end: FrontEnd, store: IO[bytes], progress: Progress | None
+) -> NDArray[np.int64]:
+    """Write the windows of every recording one after the other, float32; returns which recording each is of."""
+    numbers: list[int] = []
+    for number, recording in enumerate(recordings):
+        with suppress(TrainingError):  # which are damaged is for the caller to say, also of pictures that are read back
+            for window in cut(read_mono(recording.path, front_end.rate_hz), front_end.window, MOST_WINDOWS):
+                store.write(window.tobytes())
+                numbers.append(number)
+        if progress:
+            progress(number + 1, len(recordings), "reading clips")
+    store.flush()
+    return np.array(numbers, np.int64)
+
+
 def _compute(
     recordings: Sequence[Recording],
-    windows: Sequence[NDArray[np.float32]],
+    windows: NDArray[np.float32],
     numbers: NDArray[np.int64],
     front_end: FrontEnd,
     path: Path,
@@ -128,12 +143,13 @@ def _compute(
     rows = front_end.n_rows or len(transform.frequencies_hz)
     shape = (len(windows), 1 + n_composed, rows, front_end.n_columns)
     of = [recordings[number] for number in numbers]
-    cells: dict[tuple[str, str], list[int]] = {}
+    places: dict[tuple[str, str], list[int]] = {}
     for place, recording in enumerate(of):
-        cells.setdefault((recording.label, recording.source), []).append(place)
+        places.setdefault((recording.label, recording.source), []).append(place)
+    cells = {key: np.array(found) for key, found in places.items()}
     instruments = np.array([i for i, r in enumerate(of) if r.is_instrument], np.int64)
     played = np.array([of[i].label for i in instruments])
-    others = {label: instruments[played != label] for label in {r.label for r in of}}
+    away_from = {label: instruments[played != label] for label in {r.label for r in of}}
     levels = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
     # On a full disk this fails; writing to mapped memory that has no blocks would kill the process.
     with path.open("r+b") as file:
@@ -143,12 +159,15 @@ def _compute(
         # What is drawn for a recording hangs on its own number, not on how many windows those before it have.
         further = int(place - first[place])
         rng = np.random.default_rng((seed, int(numbers[place]), *([further] if further else [])))
-        shown = [windows[place]]
-        cell = [i for i in cells[recording.label, recording.source] if i != place]
+        shown = [np.array(windows[place])]
+        cell = cells[recording.label, recording.source]
+        others = cell[numbers[cell] != numbers[place]]
+        # Windows of one recording may overlap: they are partners only where there is no other.
+        cell = others if len(others) else cell[cell != place]
         # A handful of candidates is enough for one window; the draw differs for every window.
         for _ in range(n_composed):
-            partners = [windows[i] for i in rng.choice(cell, min(len(cell), 6), replace=False)] if cell else []
-            away = others[recording.label]
+            partners = [windows[i] for i in rng.choice(cell, min(len(cell), 6), replace=False)] if len(cell) else []
+            away = away_from[recording.label]
             backs = [windows[i] for i in rng.choice(away, 4)] if len(away) else []
             shown.append(compose(rng, windows[place], partners, backs, front_end.window, front_end.rate_hz, settings))
         levels[place] = decibels(transform(np.stack(shown)), CACHE_RANGE_DB)

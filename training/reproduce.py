@@ -86,25 +86,25 @@ def reproduce(
         identity = json.loads(json.dumps({**contender.identity(cell.picture), "n_rounds": n_rounds}))
         training, testing = split_classes(table.classes, cell.n_training, cell.split)
         done = _read_cell(path, identity) if path.exists() else None
-        if done is not None and (peers is None or set(peers.systems) <= set(done.get("peers", ()))):
+        if done is not None and (peers is None or peers.digests.items() <= done.get("peer_digests", {}).items()):
             continue
         progress(number, len(cells), cell.name)
-
-        def say(step: int, n_steps: int, loss: float, number: int = number, cell: Cell = cell) -> None:
-            progress(number, len(cells), f"{cell.name}: step {step} of {n_steps}, loss {loss:.3f}")
-
-        trained = None
-        if done is None:
-            trained = contender.train(cell.picture, training, cell.split, folder / cell.name, say, stop)
-        if stop() if done else trained is None:
-            break
+        # All that can fail for want of recordings comes before a training that would be lost.
         recordings, pixels, lines = contender.recordings(cell.picture)
         for line in lines:
             if line not in told:
                 told.add(line)
                 report_left_out(line)
         tasks = _draw(cell, recordings, testing, n_rounds)
-        if trained is not None:
+        of_peers = {} if peers is None else peers.outcomes(tasks, recordings, testing, n_rounds)
+
+        def say(step: int, n_steps: int, loss: float, number: int = number, cell: Cell = cell) -> None:
+            progress(number, len(cells), f"{cell.name}: step {step} of {n_steps}, loss {loss:.3f}")
+
+        if done is None:
+            trained = contender.train(cell.picture, training, cell.split, folder / cell.name, say, stop)
+            if trained is None:
+                break
             done = {
                 **asdict(cell),
                 "kind": contender.kind,
@@ -117,10 +117,11 @@ def reproduce(
                 "loss": trained.loss,
                 **_answer(tasks, recordings, pixels, trained, n_rounds, table.n_windows),
             }
-        assert done is not None
+        elif stop():
+            break
         if peers is not None:
-            found = peers.outcomes(tasks, recordings, testing, n_rounds)
-            done["peers"] = {**done.get("peers", {}), **{system: asdict(each) for system, each in found.items()}}
+            done["peers"] = {**done.get("peers", {}), **{system: asdict(each) for system, each in of_peers.items()}}
+            done["peer_digests"] = {**done.get("peer_digests", {}), **peers.digests}
         _write(path, json.dumps(done, indent=1) + "\n")
         (folder / cell.name).with_suffix(".pt").unlink(missing_ok=True)
         shutil.rmtree(folder / cell.name, ignore_errors=True)
@@ -133,7 +134,7 @@ def reproduce(
 def rows_of(name: str, recordings: Sequence[Recording]) -> list[Recording]:
     """Recordings of a table's classes; TrainingError if a class has none, or nothing to ask of another take."""
     classes = TABLES[name].classes
-    rows = [r for r in recordings if r.label in classes]
+    rows = [r for r in dict.fromkeys(recordings) if r.label in classes]
     absent = sorted(set(classes) - {r.label for r in rows})
     if absent:
         raise TrainingError(f"{name} needs {len(classes)} classes; without recordings: {', '.join(absent)}")
@@ -174,8 +175,8 @@ def _answer(
 
 @functools.cache
 def _mfcc(path: Path, seconds: int) -> NDArray[np.float32]:
+    """Of the first window that sounds; of the beginning where one sounds at a picture's rate, and just not at this."""
     samples, window = read_mono(path, MFCC_HZ), seconds * MFCC_HZ
-    # A clip that sounds to a picture's rate may just not to this one.
     return mfcc_statistics((cut(samples, window, 1) or [fit_length(samples, window)])[0], MFCC_HZ)
 
 

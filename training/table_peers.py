@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,18 +29,27 @@ class TablePeers:
         What the paths of ``peers`` are relative to.
     recordings : sequence of Recording
         Of all classes.
+
+    Attributes
+    ----------
+    names : tuple of str
+    digests : dict by name of str
+        Of each network's vectors.
+
+    Raises
+    ------
+    TrainingError
+        If there is no network.
     """
 
     def __init__(self, peers: Peers, folder: Path, recordings: Sequence[Recording]) -> None:
         # MFCC statistics are in every table already.
         self.names = tuple(name for name in peers.names if name != MFCC)
+        if not self.names:
+            raise TrainingError(f"--peers: no network in it; there is {', '.join(peers.names) or 'nothing'} alone")
         self._peers, self._folder = peers, folder
+        self.digests = {name: self._digest(name) for name in self.names}
         self._pool = [row for row in dict.fromkeys(recordings) if row.is_instrument]
-
-    @property
-    def systems(self) -> tuple[str, ...]:
-        """Each network plain and whitened."""
-        return tuple(name + how for name in self.names for how in ("", WHITENED))
 
     def outcomes(
         self, tasks: NDArray[np.int64], recordings: Sequence[Recording], testing: Sequence[str], n_rounds: int
@@ -75,4 +85,15 @@ class TablePeers:
         return found
 
     def _vector(self, recording: Recording, name: str) -> NDArray[np.float32] | None:
-        return self._peers.vectors.get((relative(recording.path, self._folder), 0), {}).get(name)
+        """Of the first window that the network was given of a recording."""
+        path = relative(recording.path, self._folder)
+        start = min(self._peers.starts.get(path, (0,)))
+        return self._peers.vectors.get((path, start), {}).get(name)
+
+    def _digest(self, name: str) -> str:
+        found = hashlib.sha256()
+        for key in sorted(self._peers.vectors):
+            vector = self._peers.vectors[key].get(name)
+            if vector is not None:
+                found.update(repr(key).encode() + vector.tobytes())
+        return found.hexdigest()[:16]

@@ -53,9 +53,12 @@ def report_lines(name: str, table: Table, kinds: Mapping[str, str], folder: Path
             machines = ", ".join(sorted({f"{d['device']}: {d['machine']}" for d in every})) or "not run"
             counts = "/".join(str(len(found)) for found in cells.values())
             # The same tasks whatever the picture, so the same figures.
-            most = max(cells.values(), key=len)
-            shown.append(_over_splits([d["mfcc"] for d in most]))
-            shown += [_over_splits([d["peers"][peer] for d in most if peer in d.get("peers", ())]) for peer in peers]
+            of_split = {d["split"]: d for d in every}
+            shown.append(_over_splits([d["mfcc"] for d in of_split.values()]))
+            for peer in peers:
+                answers = {d["split"]: d["peers"][peer] for d in every if peer in d.get("peers", ())}
+                some = f", {len(answers)} splits" if 0 < len(answers) < len(of_split) else ""
+                shown.append(_over_splits(list(answers.values())) + some)
             yield f"| {n} + {len(table.classes) - n} | {counts} | " + " | ".join([*shown, machines]) + " |"
         yield ""
         yield _finding([d for d in done if d["recipe"] == recipe])

@@ -30,13 +30,13 @@ done
 [ -f more/manifest.csv ] || python "$benchmarks/more_recordings.py" more
 fonts=soundfonts/*/usr/share
 [ -f rendered/manifest.csv ] || mird render $fonts/sounds/sf2/FluidR3_GM.sf2 $fonts/sounds/sf3/MuseScore_General_Full.sf3 --out rendered
-[ -f rendered2/manifest.csv ] || mird render $fonts/minuet/soundfonts/GeneralUser-v1.47.sf2 --seed 2 --out rendered2
+[ -f rendered3/manifest.csv ] || mird render $fonts/minuet/soundfonts/GeneralUser-v1.47.sf2 --seed 2 --out rendered3
 [ -f others/manifest.csv ] || mird render --no-instruments speech/people/* --seconds 200 --out others
 
 train() {
     [ -f "run-$1-$2/encoder-int8.onnx" ] && return
     OMP_NUM_THREADS=1 mird train "$data/manifest.csv" more/manifest.csv --rendered rendered/manifest.csv \
-        --rendered rendered2/manifest.csv --rendered others/manifest.csv --recipe "$1" --seed "$2" --name light --cache cache --resume --out "run-$1-$2"
+        --rendered rendered3/manifest.csv --rendered others/manifest.csv --recipe "$1" --seed "$2" --name light --cache cache --resume --out "run-$1-$2"
 }
 export -f train
 export data

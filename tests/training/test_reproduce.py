@@ -156,11 +156,26 @@ def test_peers_answer_the_tasks_of_cells_that_are_done(
     for path, old in zip(cells, before, strict=True):
         new = json.loads(path.read_text())
         found = new.pop("peers")
+        assert new.pop("peer_digests") == peers.digests
+        assert set(found) == {"ear", "ear, whitened", "deaf", "deaf, whitened"}
         assert new == old
-        assert set(found) == set(peers.systems)
         assert found["ear"]["mean"] > 0.97
         assert found["ear, whitened"]["mean"] > 0.97
         assert found["deaf"]["mean"] == pytest.approx(0.5, abs=0.1)
+
+    rows_of_report = [line for line in report.splitlines() if line.startswith("| 4 + 2 | 1/1 |")]
+    assert len(rows_of_report) == 1
+    assert rows_of_report[0].count("not run") == 0
+
+    np.savez(tmp_path / "p.npz", path=paths, ear=rng.standard_normal((len(rows), 8)))
+    others = TablePeers(read_peers([tmp_path / "p.npz"]), orchestra.parent, rows)
+    reproduce("table3", contender, folder, peers=others, pictures=["spectrogram"], **options)
+    means = {path.stem: json.loads(path.read_text())["peers"]["ear"]["mean"] for path in cells}
+    assert means["paper-tiny-scalogram-4-0"] > 0.97
+    assert means["paper-tiny-spectrogram-4-0"] == pytest.approx(0.5, abs=0.1)
+    np.savez(tmp_path / "mfcc.npz", path=paths, mfcc=knows)
+    with pytest.raises(TrainingError, match="--peers: no network in it; there is mfcc alone"):
+        TablePeers(read_peers([tmp_path / "mfcc.npz"]), orchestra.parent, rows)
 
     np.savez(tmp_path / "few.npz", path=paths[:40], few=knows[:40])
     few = TablePeers(read_peers([tmp_path / "few.npz"]), orchestra.parent, rows)
@@ -202,9 +217,9 @@ def test_folders_that_cannot_be_written(
 def test_a_class_of_one_take_is_named_before_any_training(
     small_table: Table, orchestra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = (row for row in read_manifest(orchestra) if row.label != "horn" or row.path.stem == "horn-0")
-    (tmp_path / "m.csv").write_text("path,class,source\n" + "".join(f"{r.path},{r.label},here\n" for r in lines))
-    Path(tmp_path / "one.csv").write_text((tmp_path / "m.csv").read_text().replace("attic/horn-0", "hall/horn-0"))
+    rows = [r for r in read_manifest(orchestra) if r.label != "horn" or r.path.stem in ("horn-0", "horn-1")]
+    lines = [f"{r.path},{r.label},here,{'horn' if r.label == 'horn' else r.path.stem}" for r in rows]
+    (tmp_path / "one.csv").write_text("\n".join(["path,class,source,original_name", *lines]) + "\n")
     command = ["train", str(tmp_path / "one.csv"), "--reproduce", "table3", "--out", str(tmp_path / "out")]
     assert main(command) == 10
     assert "table3 needs recordings of two takes of each class; of one alone: horn" in capsys.readouterr().err
