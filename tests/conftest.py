@@ -47,15 +47,14 @@ class StuckCleanUp:
     pytest's own `faulthandler_exit_on_timeout` is called off by the first exception.
     """
 
-    PATIENCE_S = 120.0
-
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
         self._stderr = os.dup(2)  # while nothing captures it yet
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self) -> Iterator[None]:
         """Tell where it hangs, and end the run."""
-        faulthandler.dump_traceback_later(self.PATIENCE_S, file=self._stderr, exit=True)
+        faulthandler.dump_traceback_later(self._patience_s, file=self._stderr, exit=True)
         try:
             yield
         finally:
@@ -64,7 +63,7 @@ class StuckCleanUp:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Bound the clean-up of tests, and apply the rule about skips where ``CI`` is set."""
-    config.pluginmanager.register(StuckCleanUp(), "stuck-clean-up")
+    config.pluginmanager.register(StuckCleanUp(float(config.getini("timeout"))), "stuck-clean-up")
     if os.environ.get("CI"):
         config.pluginmanager.register(SkipFails(), "skip-fails")
 
