@@ -222,7 +222,7 @@ def test_it_is_read_while_it_is_written() -> None:
     def write() -> None:
         start = 0
         while not stop.is_set():
-            heard.push(np.arange(start, start + 100, dtype=np.float32)[:, None] % 10_000)
+            heard.push((np.arange(start, start + 100) % 10_000).astype(np.float32)[:, None])
             start += 100
             player.hops("viola" if start % 3_000 < 1_500 else "flute", HOP_S)
 
