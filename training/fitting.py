@@ -42,6 +42,9 @@ EMBED_BATCH = 128
 FIT_EPISODES = 600
 MADE_NOISES = 12
 MADE_SPEECH = 960
+CLEAN_WEIGHT = 3
+"""Of clean clips in the projection, for an augmented one: with 1 clean input loses a point, and with no augmented ones
+live-like input and instruments never trained do (model card)."""
 THRESHOLD_WAY = 16
 """Classes of the episodes that the threshold is fitted on: between a user's own handful and the shipped forty."""
 
@@ -125,7 +128,7 @@ def check_enough(recipe: Recipe, material: Material, held_out: Material) -> None
 
 
 def project(encoder: ResidualEncoder, recipe: Recipe, material: Material, rows: Sequence[int]) -> Projection:
-    """Fit the projection on clips of a material, each clean and augmented.
+    """Fit the projection on clips of a material, each clean, `CLEAN_WEIGHT` times, and augmented.
 
     So what noise, a room or a microphone does to a clip counts as what varies within an instrument. What a soundfont
     makes of it does not, where there are recorded clips.
@@ -133,8 +136,10 @@ def project(encoder: ResidualEncoder, recipe: Recipe, material: Material, rows: 
     rows = [i for i in rows if not material.made[i]] or rows
     clean = material.clean(rows)
     hard = _augmented(clean, material, recipe)
-    features = [np.concatenate(pair) for pair in zip(*(embed(encoder, x, recipe) for x in (clean, hard)), strict=True)]
-    labels, sources = ([getattr(material.recordings[i], what) for i in rows] * 2 for what in ("label", "source"))
+    both = zip(*(embed(encoder, x, recipe) for x in (clean, hard)), strict=True)
+    features = [np.concatenate([*[plain] * CLEAN_WEIGHT, changed]) for plain, changed in both]
+    n_times = CLEAN_WEIGHT + 1
+    labels, sources = ([getattr(material.recordings[i], what) for i in rows] * n_times for what in ("label", "source"))
     return fit_projection(features, labels, sources, recipe.fit)
 
 
