@@ -94,15 +94,15 @@ class ResidualEncoder(nn.Module):
         Returns
         -------
         tuple of Tensor, each of shape (n, n_features)
-            The embedding, and the pooled maps of the last, the third and the second stage.
+            The embedding, and the profiles of the last, the third and the second stage.
         """
         x = self._enter(pictures)
-        pooled = []
+        profiles = []
         for number, block in enumerate(self.stages, start=1):
             x = block(x)
             if number in ENDS[1:]:
-                pooled.append(_pool(x))
-        return (self._embed(pooled[-1]), *reversed(pooled))
+                profiles.append(profile(x))
+        return (self._embed(_pool(x)), *reversed(profiles))
 
     def _enter(self, pictures: Tensor) -> Tensor:
         if self.embedding == "pooled":  # the paper's networks are fed as they are
@@ -117,6 +117,12 @@ class ResidualEncoder(nn.Module):
 def _pool(x: Tensor) -> Tensor:
     """The mean over the map beside the loudest row's mean over time: (n, c, h, w) to (n, 2 * c)."""
     return torch.cat([x.mean((2, 3)), x.mean(3).amax(2)], 1)
+
+
+def profile(x: Tensor) -> Tensor:
+    """Every row's mean over time, unlike :func:`_pool`, and the loudest row: (n, c, h, w) to (n, c * (h + 1))."""
+    over_time = x.mean(3)
+    return torch.cat([over_time.flatten(1), over_time.amax(2)], 1)
 
 
 class ConvolutionalEncoder(nn.Module):

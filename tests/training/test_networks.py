@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from mird.training.networks import ConvolutionalEncoder, ResidualEncoder, WeightedL1, count_parameters, paper_siamese
+from mird.training.networks import (
+    ConvolutionalEncoder,
+    ResidualEncoder,
+    WeightedL1,
+    count_parameters,
+    paper_siamese,
+    profile,
+)
 
 
 def test_convolutional_network_has_the_paper_s_parameters() -> None:
@@ -91,9 +98,22 @@ def test_light_sibling() -> None:
     embedded = encoder(pictures)
     assert embedded.shape == (3, 256)
     depths = encoder.depths(pictures)
-    assert [tuple(each.shape) for each in depths] == [(3, 256), (3, 1024), (3, 512), (3, 256)]
+    assert [tuple(each.shape) for each in depths] == [(3, 256), (3, 512 * 5), (3, 256 * 8), (3, 128 * 15)]
     assert torch.equal(depths[0], embedded)
     assert all(torch.pdist(depth).min() > 0.0 for depth in depths), "every depth tells pictures apart"
+
+
+def test_profile_tells_high_from_low() -> None:
+    maps = torch.rand(2, 3, 4, 5)
+    found, turned = profile(maps), profile(maps.flip(2))
+    assert found.shape == (2, 3 * 5)
+    rows = found[:, : 3 * 4].reshape(2, 3, 4)
+    assert torch.allclose(rows, maps.mean(3))
+    assert torch.allclose(rows.flip(2), turned[:, : 3 * 4].reshape(2, 3, 4))
+    assert torch.allclose(found[:, 3 * 4 :], rows.amax(2)), "the loudest row, wherever it is"
+    assert torch.allclose(found[:, 3 * 4 :], turned[:, 3 * 4 :])
+    moved = maps.roll(2, 3)
+    assert torch.allclose(profile(moved), found), "not when in the second"
 
 
 @torch.no_grad()
