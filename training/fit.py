@@ -26,10 +26,6 @@ Array = NDArray[np.float64]
 THRESHOLD_SHOTS = (1, 3, 5)
 """Shots of the episodes that the threshold is fitted on, in turn."""
 
-AXIS_POWER = 0.1
-"""Of an axis's variance after whitening, by which it is made longer: at 0 recordings of another kind than the shots
-lose a point or two, at 0.25 five shots of instruments that the fit does not know do (model card)."""
-
 PER_REPRESENTATIVE = 10
 MAX_REPRESENTATIVES = 48
 
@@ -115,8 +111,6 @@ def fit_projection(
 ) -> Projection:
     """Whiten every depth, keep the axes along which training clips then differ most, and turn all to random ones.
 
-    An axis counts a little the more, the more they differ along it (`AXIS_POWER`).
-
     The cosine does not see the turning, but the weighted L1 does: along the scatter's own axes it counts the strongest
     differences too low, along random ones it ranks as the cosine within a point.
 
@@ -132,12 +126,11 @@ def fit_projection(
     for found, towards in zip(features, shrinkage, strict=True):
         whitening = fit_whitening(found, labels, sources, towards)
         n_features = found.shape[1]
-        spread, axes = linalg.eigh(
+        _, axes = linalg.eigh(
             np.cov(whitening.apply(found).T.astype(np.float64)),
             subset_by_index=(max(0, n_features - settings.depth_dims), n_features - 1),
         )
-        lengths = np.maximum(spread, 1e-9) ** AXIS_POWER
-        depths.append(Whitening(whitening.mean, whitening.matrix @ (axes * lengths)[:, ::-1]))
+        depths.append(Whitening(whitening.mean, whitening.matrix @ axes))
     weights = np.array([1.0, *settings.depth_weights])
     n_dims = sum(depth.matrix.shape[1] for depth in depths)
     return Projection(tuple(depths), tuple((weights / np.linalg.norm(weights)).tolist()), rotation(n_dims))

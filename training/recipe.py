@@ -76,10 +76,10 @@ class FitSettings:
     way, shots : of the episodes that comparison and threshold are fitted on
     """
 
-    depth_dims: int = 128
+    depth_dims: int = 96
     shrinkage: float = 0.3
     depth_shrinkage: float = 0.6
-    depth_weights: tuple[float, float, float] = (1.0, 0.5, 0.5)
+    depth_weights: tuple[float, float, float] = (1.0, 0.7, 0.7)
     stiffness: float = 0.01
     way: int = 8
     shots: tuple[int, ...] = (1, 2, 3, 5)

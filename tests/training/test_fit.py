@@ -135,16 +135,6 @@ def test_a_depth_that_knows_more_makes_the_embedding_better(clips: tuple[Array, 
     )
 
 
-def test_an_axis_along_which_clips_differ_more_is_longer(clips: tuple[Array, list[str], list[str]]) -> None:
-    embeddings, labels, sources = clips
-    depth = fit_projection([embeddings] * 4, labels, sources, FitSettings(shrinkage=0.0)).depths[0]
-    turned = (embeddings - depth.mean) @ depth.matrix
-    whole, inside = turned.var(0), np.diag(within(turned, labels))
-    assert (np.diff(inside) < 0.1).all()
-    assert inside[0] > 1.2 * inside[-1]
-    assert (whole / inside)[0] > 2 * (whole / inside)[-1]
-
-
 def test_every_source_counts_the_same(clips: tuple[Array, list[str], list[str]]) -> None:
     """A source with ten times the clips does not decide the whitening."""
     embeddings, labels, sources = clips
