@@ -11,7 +11,7 @@ import pytest
 CLASSES = "bassoon,cello,clarinet,double-bass,flute,french-horn,harp,organ,piano,trombone,trumpet,tuba,violin"
 """Those of vsco2 with 20 clips or more."""
 
-LEAST = 0.68
+LEAST = 0.77
 """MFCC statistics give 0.325 here, a frozen AudioSet network 0.489, chance 0.083."""
 
 pytestmark = [pytest.mark.recordings, pytest.mark.system, pytest.mark.slow]
