@@ -19,6 +19,7 @@ from scipy.special import expit
 
 from mird.kernels.similarity import Head, class_logits, prototypes
 from mird.training.episodes import Pool, draw_episode
+from mird.training.errors import TrainingError
 from mird.training.recipe import FitSettings
 
 Array = NDArray[np.float64]
@@ -59,6 +60,11 @@ def fit_whitening(
     labels, sources : sequence of str, one per clip
     shrinkage : float, range [0, 1]
         Towards a multiple of the identity.
+
+    Raises
+    ------
+    TrainingError
+        If what varies within the cells has no inverse: they are too few for the features, and nothing is shrunk.
     """
     mean, deviation = embeddings.mean(0).astype(np.float64), embeddings.std(0).astype(np.float64) + 1e-6
     scaled = (embeddings - mean) / deviation
@@ -76,7 +82,13 @@ def fit_whitening(
     scatter /= n_cells
     scatter = (1 - shrinkage) * scatter + shrinkage * np.trace(scatter) / n_dims * np.eye(n_dims)
     # Of all that whiten, which differ by a turn, this one takes least; a full width's profile has 10,240 numbers.
-    lower = linalg.cholesky(scatter, lower=True)
+    try:
+        lower = linalg.cholesky(scatter, lower=True)
+    except linalg.LinAlgError:
+        raise TrainingError(
+            f"{len(embeddings)} clips are too few to whiten {n_dims} features with shrinkage={shrinkage}; raise "
+            "fit.shrinkage and fit.depth_shrinkage in the recipe, and go on with --resume"
+        ) from None
     matrix = linalg.solve_triangular(lower, np.eye(n_dims), lower=True).T
     return Whitening(mean, matrix / deviation[:, None])
 

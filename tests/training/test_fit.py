@@ -8,6 +8,7 @@ from scipy.stats import spearmanr
 
 from mird.kernels.similarity import Head, class_logits, prototypes
 from mird.training.episodes import Pool, pools
+from mird.training.errors import TrainingError
 from mird.training.fit import (
     Comparisons,
     calibrate,
@@ -61,6 +62,14 @@ def test_whitening_makes_the_covariance_within_classes_the_identity(
     whitening = fit_whitening(embeddings, labels, sources, shrinkage=0.0)
     turned = (embeddings - whitening.mean) @ whitening.matrix
     np.testing.assert_allclose(within(turned, labels), np.eye(N_DIMS), atol=0.1)
+
+
+def test_too_few_clips_to_whiten_are_told_of(clips: tuple[Array, list[str], list[str]]) -> None:
+    embeddings, labels, sources = clips
+    few = slice(0, N_DIMS // 2)
+    with pytest.raises(TrainingError, match=rf"{N_DIMS // 2} clips .* {N_DIMS} features with shrinkage=0.0; raise"):
+        fit_whitening(embeddings[few], labels[few], sources[few], shrinkage=0.0)
+    assert np.isfinite(fit_whitening(embeddings[few], labels[few], sources[few], shrinkage=0.1).matrix).all()
 
 
 def test_shrinkage_goes_towards_scaling_alone(clips: tuple[Array, list[str], list[str]]) -> None:
