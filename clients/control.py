@@ -49,21 +49,13 @@ class ControlClient:
         self.endpoint = endpoint
         self.timeout_s = timeout_s
         self._ids = itertools.count(1)
+        self._keys = keys
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.linger = 0
-        self._socket.setsockopt(zmq.IPV6, int("[" in endpoint))
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is kept for a daemon that comes later
-        self._handshakes: Handshakes | None = None
         try:
-            self._handshakes = Handshakes(self._socket, endpoint, keys)
-            self._socket.connect(endpoint)
-        except ClientError:
+            self._open()
+        except BaseException:
             self.close()
             raise
-        except zmq.ZMQError as error:
-            self.close()
-            raise DaemonUnreachable(f"{endpoint!r} is no address of a control socket: {error.strerror}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -107,20 +99,23 @@ class ControlClient:
             raise ClientError(f"{verb}: the request has {len(request)} bytes, more than {MAX_REQUEST_BYTES}; send less")
         deadline = time.monotonic() + self.timeout_s
         self._check_listener()
-        self._await_connection(deadline)
-        self._socket.send(request)
-        while self._socket.poll(self._left_ms(deadline), zmq.POLLIN):
-            reply = _read(self._socket.recv_multipart()[-1])
-            if reply.get("id") not in (request_id, None):
-                continue  # the late reply to an earlier request
-            if reply.get("ok") is True and isinstance(reply.get("result"), dict):
-                result: dict[str, Any] = reply["result"]
-                return result
-            error = reply.get("error")
-            error = error if isinstance(error, dict) else {}
-            status = error.get("exit_status")
-            raise RequestRefused(str(error.get("message", "no reason given")), status if type(status) is int else 8)
-        raise self._no_answer()
+        if self._socket.closed:
+            self._open()
+        try:
+            self._socket.send(request)
+            reply = self._reply(request_id, deadline)
+        except BaseException:
+            # What is not sent yet is not for a daemon that comes later. ZMQ_IMMEDIATE would see to that too, but throws
+            # away what has come, unread, once a daemon has left: the last answer of one that was told to stop.
+            self._close_socket()
+            raise
+        if reply.get("ok") is True and isinstance(reply.get("result"), dict):
+            result: dict[str, Any] = reply["result"]
+            return result
+        error = reply.get("error")
+        error = error if isinstance(error, dict) else {}
+        status = error.get("exit_status")
+        raise RequestRefused(str(error.get("message", "no reason given")), status if type(status) is int else 8)
 
     def status(self) -> dict[str, Any]:
         """What the daemon is doing: state, engine, addresses, counters."""
@@ -172,11 +167,25 @@ class ControlClient:
 
     def close(self) -> None:
         """Close the socket; idempotent."""
-        if not self._socket.closed:
-            if self._handshakes is not None:
-                self._handshakes.close()
-            self._socket.close()
+        if not self._context.closed:
+            self._close_socket()
             self._context.term()
+
+    def _open(self) -> None:
+        self._socket = self._context.socket(zmq.DEALER)
+        self._handshakes: Handshakes | None = None
+        self._socket.linger = 0
+        self._socket.setsockopt(zmq.IPV6, int("[" in self.endpoint))
+        self._handshakes = Handshakes(self._socket, self.endpoint, self._keys)
+        try:
+            self._socket.connect(self.endpoint)
+        except zmq.ZMQError as error:
+            raise DaemonUnreachable(f"{self.endpoint!r} is no address of a control socket: {error.strerror}") from error
+
+    def _close_socket(self) -> None:
+        if self._handshakes is not None:
+            self._handshakes.close()
+        self._socket.close()
 
     def _check_listener(self) -> None:
         """Find out at once that nobody listens: ZeroMQ would go on trying."""
@@ -197,15 +206,18 @@ class ControlClient:
                 "`mird run`, or name its control socket"
             ) from error
 
-    def _await_connection(self, deadline: float) -> None:
-        """Wait until a request can be sent; with keys that is once the daemon has let us in."""
+    def _reply(self, request_id: int, deadline: float) -> dict[str, Any]:
+        """Wait for the reply; with keys also for the daemon to let us in."""
         assert self._handshakes is not None
         while True:
             self._handshakes.check()
-            left_ms = self._left_ms(deadline)
-            if self._socket.poll(min(left_ms, CHECK_MS) if self._handshakes.watched else left_ms, zmq.POLLOUT):
-                return
-            if self._left_ms(deadline) == 0:
+            left_ms = max(0, round((deadline - time.monotonic()) * 1000))
+            if self._socket.poll(min(left_ms, CHECK_MS) if self._handshakes.watched else left_ms, zmq.POLLIN):
+                reply = _read(self._socket.recv_multipart()[-1])
+                if reply.get("id") in (request_id, None):
+                    return reply
+                continue  # the late reply to an earlier request
+            if left_ms == 0:
                 raise self._no_answer()
 
     def _no_answer(self) -> DaemonSilent:
@@ -213,10 +225,6 @@ class ControlClient:
             f"mird at {self.endpoint} did not answer within {self.timeout_s:g} s; it is busy, or hangs: try again, or "
             "look at its log"
         )
-
-    @staticmethod
-    def _left_ms(deadline: float) -> int:
-        return max(0, round((deadline - time.monotonic()) * 1000))
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
