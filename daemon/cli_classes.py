@@ -141,8 +141,8 @@ def _build(args: argparse.Namespace) -> int:
         for line in embedded.left_out():
             print(line, file=sys.stderr)
         shots = tuple(
-            Shot(vectors[0], row.source, now_ns)
-            for row, vectors in zip(embedded.recordings, embedded.vectors, strict=True)
+            Shot(vectors[0], row.source, now_ns + number)  # each clip of a moment, and so a recording, of its own
+            for number, (row, vectors) in enumerate(zip(embedded.recordings, embedded.vectors, strict=True))
         )
         if shots:
             classes.append(SupportClass(check_class_name(label), shots))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mird.daemon.errors import ClipError, SupportError
 from mird.daemon.shot import Shot, printable
 from mird.daemon.shot_choice import most_useful
+from mird.kernels.similarity import Prototypes, prototypes
 
 MAX_CLASSES: Final = 10_000
 MAX_SHOTS: Final = 4_096
@@ -159,6 +160,17 @@ class SupportSet:
                 weights[at : at + len(given)][given] = min(1.0, GIVEN_WEIGHT / int(given.sum()))
             at += len(given)
         return weights
+
+    def prototypes(self) -> Prototypes:
+        """The set as the comparison needs it.
+
+        Windows of one clip, or of one moment of what was heard, are one recording. Classes with shots that were given
+        have the usual averaging: these are of other players than those who are heard, who are less like the mean.
+        """
+        recordings = [(shot.origin, shot.added_utc_ns) for known in self.classes for shot in known.shots]
+        found = prototypes(*self.arrays(), self.weights(), recordings)
+        given = np.array([any(shot.given for shot in known.shots) for known in self.classes], bool)
+        return replace(found, averaging=np.where(given, np.float32(0.0), found.averaging))
 
     def given(self) -> Self:
         """The same set, each shot marked as given."""

@@ -311,7 +311,7 @@ class SupportStore:
     @staticmethod
     def _snap(current: SupportSet) -> Snapshot:
         thresholds = {known.name: known.threshold for known in current.classes if known.threshold is not None}
-        return Snapshot(prototypes(*current.arrays(), current.weights()), current.revision, thresholds)
+        return Snapshot(current.prototypes(), current.revision, thresholds)
 
     def _nearest(self, name: str, embeddings: NDArray[np.float32]) -> tuple[str, float]:
         """The other class that embeddings are most like, and how much."""
@@ -321,7 +321,7 @@ class SupportStore:
             return "", 0.0
         mean = prototypes((name,), embeddings, np.zeros(len(embeddings), np.intp)).vectors
         scores = self._recognizer.compare(
-            mean, Prototypes(tuple(known.names[i] for i in others), known.vectors[others])
+            mean, Prototypes(tuple(known.names[i] for i in others), known.vectors[others], known.averaging[others])
         )
         best = int(np.argmax(scores[0]))
         return known.names[others[best]], float(scores[0, best])

@@ -62,7 +62,9 @@ class EncoderCard:
             NAME_KEY: self.name,
             FRONT_END_KEY: self.front_end.to_json(),
             FINGERPRINT_KEY: self.fingerprint,
-            HEAD_KEY: json.dumps({"gamma": _to_text(self.head.gamma), "bias": self.head.bias}),
+            HEAD_KEY: json.dumps(
+                {"gamma": _to_text(self.head.gamma), "bias": self.head.bias, "several": self.head.several}
+            ),
             THRESHOLD_KEY: repr(self.unknown_threshold),
             BACKGROUND_KEY: _to_text(self.background),
         }
@@ -83,13 +85,14 @@ class EncoderCard:
         try:
             head = json.loads(metadata[HEAD_KEY])
             gamma, bias, threshold = _from_text(head["gamma"]), float(head["bias"]), float(metadata[THRESHOLD_KEY])
-            if not math.isfinite(bias) or not 0 <= threshold <= 1:
-                raise ValueError(f"bias {bias}, threshold {threshold}")
+            several = float(head.get("several", 0.0))  # encoders of before have none
+            if not math.isfinite(bias) or not math.isfinite(several) or not 0 <= threshold <= 1:
+                raise ValueError(f"bias {bias}, several {several}, threshold {threshold}")
             return cls(
                 metadata[NAME_KEY],
                 FrontEnd.from_json(metadata[FRONT_END_KEY]),
                 metadata[FINGERPRINT_KEY],
-                Head(gamma, bias),
+                Head(gamma, bias, several),
                 threshold,
                 _from_text(metadata[BACKGROUND_KEY]).reshape(-1, len(gamma)),
             )

@@ -99,6 +99,6 @@ class Recognizer:
     def compare(self, embeddings: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
         """P(same) of embeddings, shape (n, n_dims), and every class, shape (n, n_classes), range (0, 1)."""
         began_s, card = time.perf_counter(), self.card
-        scores = probabilities(class_logits(embeddings, support.vectors, card.head, card.background))
+        scores = probabilities(class_logits(embeddings, support.vectors, card.head, card.background, support.averaging))
         self.seconds["similarity"] = time.perf_counter() - began_s
         return scores

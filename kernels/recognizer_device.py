@@ -145,7 +145,8 @@ class DeviceRecognizer:
 
     def compare(self, embeddings: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
         """P(same) of embeddings that are on the host, shape (n, n_dims), and every class; on the CPU."""
-        return probabilities(class_logits(embeddings, support.vectors, self.card.head, self.card.background))
+        card = self.card
+        return probabilities(class_logits(embeddings, support.vectors, card.head, card.background, support.averaging))
 
     def _run(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Embeddings, shape (n, n_dims), and pairs of the best classes, shape (n, n_best, 2)."""

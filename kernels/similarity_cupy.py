@@ -37,7 +37,8 @@ class CupyComparison:
 
     def __init__(self, card: EncoderCard, device: CudaDevice, support: ResidentSupport) -> None:
         self._device, self._support = device, support
-        self._n_dims, self._bias = len(card.head.gamma), np.float32(card.head.bias)
+        self._n_dims = len(card.head.gamma)
+        self._bias, self._several = np.float32(card.head.bias), np.float32(card.head.several)
         self._kernel = load_kernels(SOURCE).get_function("compare")
         with device.stream:
             self._gamma = cupy.asarray(card.head.gamma, np.float32)
@@ -53,5 +54,6 @@ class CupyComparison:
         odds = self._device.empty((n, support.capacity), np.float32)
         counts = np.int32(self._n_dims), np.int32(support.capacity)
         background = self._background, np.int32(self._n_background)
-        arguments = source, support.vectors, support.n_classes, *background, self._gamma, self._bias, *counts, odds
+        classes = support.vectors, support.averaging, support.n_classes
+        arguments = source, *classes, *background, self._gamma, self._bias, self._several, *counts, odds
         return odds, lambda: self._kernel((n,), (THREADS,), arguments)

@@ -20,7 +20,7 @@ them, anew, which a hop has to wait for."""
 class ResidentSupport:
     """The prototypes that the comparison reads. The thread of the recognizer owns it.
 
-    A swap is two copies in the device's queue before the next hop's work: no hop ever sees half of one.
+    A swap is three copies in the device's queue before the next hop's work: no hop ever sees half of one.
 
     Parameters
     ----------
@@ -30,6 +30,7 @@ class ResidentSupport:
     Attributes
     ----------
     vectors : array of the device, float32, shape (capacity, n_dims)
+    averaging : array of the device, float32, shape (capacity,)
     n_classes : array of the device, int32, shape (1,)
     capacity : int
     held : Prototypes
@@ -57,8 +58,10 @@ class ResidentSupport:
         if grown:
             self._make(1 << (len(support.names) - 1).bit_length())
         self._staged[: len(support.names)] = support.vectors
+        self._staged_averaging[: len(support.names)] = support.averaging
         self._staged_count[0] = len(support.names)
         self._device.upload(self._staged[: len(support.names)], self.vectors)
+        self._device.upload(self._staged_averaging[: len(support.names)], self.averaging)
         self._device.upload(self._staged_count, self.n_classes)
         self.held = support
         return grown
@@ -66,7 +69,9 @@ class ResidentSupport:
     def _make(self, capacity: int) -> None:
         self.capacity = capacity
         self.vectors: Any = self._device.empty((capacity, self._n_dims), np.float32)
+        self.averaging: Any = self._device.empty((capacity,), np.float32)
         self.n_classes: Any = self._device.empty((1,), np.int32)
         self._staged = self._device.pinned((capacity, self._n_dims), np.float32)
+        self._staged_averaging = self._device.pinned((capacity,), np.float32)
         self._staged_count = self._device.pinned((1,), np.int32)
         self._device.upload(self._staged_count, self.n_classes)

@@ -179,7 +179,8 @@ def evaluate(
         episode = draw_episode(rng, shots, queries, strangers, way, settings.shot, apart=not settings.other_sources)
         clips = [np.concatenate([vectors[i] for i in chosen]) for chosen in episode.support]
         owner = np.repeat(np.arange(way), [len(c) for c in clips])
-        classes = prototypes(episode.labels, np.concatenate(clips), owner)
+        recordings = [clip for chosen in episode.support for clip in chosen.tolist() for _ in vectors[clip]]
+        classes = prototypes(episode.labels, np.concatenate(clips), owner, recordings=recordings)
         scores = np.stack([recognizer.compare(vectors[clip], classes).mean(axis=0) for clip, _ in episode.queries])
         tally.add(episode, scores)
     return {

@@ -179,10 +179,21 @@ def representatives(embeddings: NDArray[np.float32], seed: int = 0) -> NDArray[n
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Absolute differences of queries and prototypes, (n, n_dims), and whether each pair is one instrument, (n,)."""
+    """Queries against prototypes.
+
+    Attributes
+    ----------
+    differences : NDArray[float32], shape (n, n_dims)
+        Absolute ones.
+    same : NDArray[bool], shape (n,)
+        Whether a pair is of one instrument.
+    averaging : NDArray[float32], shape (n,)
+        Of the prototypes' recordings.
+    """
 
     differences: NDArray[np.float32]
     same: NDArray[np.bool_]
+    averaging: NDArray[np.float32]
 
 
 def draw_comparisons(
@@ -195,7 +206,7 @@ def draw_comparisons(
     shots: Sequence[int],
 ) -> Comparisons:
     """Compare as users do: queries against prototypes of one shot or several, in episodes."""
-    differences, same = [], []
+    differences, same, averages = [], [], []
     for number in range(n_episodes):
         episode = draw_episode(rng, support, query, {}, way, shots[number % len(shots)])
         chosen = np.concatenate(episode.support)
@@ -204,7 +215,8 @@ def draw_comparisons(
         for clip, truth in episode.queries:
             differences.append(np.abs(classes.vectors - embeddings[clip]))
             same.append(np.arange(way) == truth)
-    return Comparisons(np.concatenate(differences), np.concatenate(same))
+            averages.append(classes.averaging)
+    return Comparisons(*map(np.concatenate, (differences, same, averages)))
 
 
 def fit_gamma(pairs: Comparisons, stiffness: float) -> NDArray[np.float64]:
@@ -239,18 +251,23 @@ def fit_gamma(pairs: Comparisons, stiffness: float) -> NDArray[np.float64]:
 
 
 def calibrate(pairs: Comparisons, gamma: NDArray[np.float64]) -> Head:
-    """Scale and bias so that P(same) is a probability where same and different are equally likely."""
+    """Scale and bias so that P(same) is a probability where same and different are equally likely.
+
+    It is one for a class of one recording as for one of many, by what the head's ``several`` takes off.
+    """
     distance = pairs.differences.astype(np.float64) @ gamma
+    # Where all classes have equally many recordings, the bias says it all.
+    averages = pairs.averaging.astype(np.float64) * (np.ptp(pairs.averaging) > 0)
+    known = np.stack([distance, np.ones_like(distance), -averages], axis=1)
     y = pairs.same.astype(np.float64)
     weight = np.where(pairs.same, 0.5 / y.mean(), 0.5 / (1 - y.mean())) / len(y)
 
     def loss(values: Array) -> tuple[float, Array]:
-        odds = values[0] * distance + values[1]
-        slope = weight * (expit(odds) - y)
-        return float(weight @ (np.logaddexp(0.0, odds) - y * odds)), np.array([slope @ distance, slope.sum()])
+        odds = known @ values
+        return float(weight @ (np.logaddexp(0.0, odds) - y * odds)), known.T @ (weight * (expit(odds) - y))
 
-    scale, bias = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
-    return Head((gamma * scale).astype(np.float32), float(bias))
+    scale, bias, several = minimize(loss, np.array([1.0, 0.0, 0.0]), jac=True, method="BFGS").x
+    return Head((gamma * scale).astype(np.float32), float(bias), float(several))
 
 
 def fit_threshold(
@@ -286,7 +303,7 @@ def fit_threshold(
         owner = np.repeat(np.arange(len(episode.labels)), [len(s) for s in episode.support])
         classes = prototypes(episode.labels, embeddings[np.concatenate(episode.support)], owner)
         queries = embeddings[[clip for clip, _ in episode.queries]]
-        odds = class_logits(queries, classes.vectors, head, background).max(axis=1)
+        odds = class_logits(queries, classes.vectors, head, background, classes.averaging).max(axis=1)
         for (_, truth), best in zip(episode.queries, odds, strict=True):
             (outside if truth < 0 else inside).append(float(best))
     candidates = np.sort(np.concatenate([inside, outside]))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mird.kernels.encoder import EncoderCard
-from mird.kernels.similarity import class_logits, probabilities
+from mird.kernels.similarity import Prototypes, class_logits, probabilities, prototypes
 from mird.training.baselines import Peers
 from mird.training.episodes import Episode, Pool, Tally, draw_episode, n_left, pooled, pools
 from mird.training.errors import TrainingError
@@ -24,7 +24,7 @@ PEER_SHRINKAGE = 0.1
 COSINE = ", cosine"
 WHITENED = ", whitened"
 
-Compare = Callable[[Vectors, Vectors], Vectors]
+Compare = Callable[[Vectors, Prototypes], Vectors]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ def encoder_systems(name: str, cards: Mapping[str, EncoderCard]) -> list[System]
     """The encoder with its own weighted L1, and with the cosine; ``cards`` has one entry for each seed."""
 
     def weighted(card: EncoderCard) -> Compare:
-        return lambda queries, classes: probabilities(class_logits(queries, classes, card.head, card.background))
+        return lambda queries, classes: probabilities(
+            class_logits(queries, classes.vectors, card.head, card.background, classes.averaging)
+        )
 
     found = [System(name, key, _same, weighted(card)) for key, card in cards.items()]
     return found + [System(name + COSINE, key, _same, _cosine) for key in cards]
@@ -305,10 +307,11 @@ def _answer(
     place[used], spot[queried] = np.arange(len(used)), np.arange(len(queried))
     tally = Tally()
     for episode in drawn:
-        parts = [np.concatenate([windows[clip] for clip in chosen]) for chosen in episode.support]
-        # The mean of a class's shots, brought to length one, as kernels.similarity.prototypes has it.
-        firsts = np.cumsum([0, *map(len, parts)])[:-1]
-        classes = _unit(np.add.reduceat(support[place[np.concatenate(parts)]], firsts, axis=0))
+        chosen = [(owner, clip) for owner, clips in enumerate(episode.support) for clip in clips.tolist()]
+        owners = np.repeat([owner for owner, _ in chosen], [len(windows[clip]) for _, clip in chosen])
+        recordings = np.repeat([clip for _, clip in chosen], [len(windows[clip]) for _, clip in chosen])
+        shots_of = support[place[np.concatenate([windows[clip] for _, clip in chosen])]]
+        classes = prototypes(episode.labels, shots_of, owners, recordings=recordings.tolist())
         clips = [windows[clip] for clip, _ in episode.queries]
         scores = system.compare(query[spot[np.concatenate(clips)]], classes)
         ends = np.cumsum([0, *map(len, clips)])[:-1]
@@ -330,5 +333,5 @@ def _unit(vectors: NDArray[np.floating]) -> Vectors:
     return unit
 
 
-def _cosine(queries: Vectors, classes: Vectors) -> Vectors:
-    return queries @ classes.T
+def _cosine(queries: Vectors, classes: Prototypes) -> Vectors:
+    return queries @ classes.vectors.T

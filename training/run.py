@@ -244,6 +244,7 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
         "n_silent_left_out": len(data.silent),
         "n_damaged_left_out": len(data.damaged),
         "unknown_threshold": fitted.threshold,
+        "several": fitted.head.several,
         "gamma_spread": float(np.std(fitted.head.gamma) / -np.mean(fitted.head.gamma)),
         "recipe": asdict(recipe),
     }

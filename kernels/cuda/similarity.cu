@@ -22,8 +22,11 @@ FUNCTION float partial_distance(const float *query, const float *vector, const f
     return sum;
 }
 
-/* A class that is less like the query than the likest sound that is no instrument loses as much again as it is behind. */
-FUNCTION float against(float odds, float nearest) { return nearest > odds ? odds - (nearest - odds) : odds; }
+/* A class that is less like the query than the likest sound that is no instrument loses as much again as it is behind; at
+ * last what it has by being the mean of several recordings is taken off. */
+FUNCTION float against(float odds, float nearest, float several, float averaging) {
+    return (nearest > odds ? odds - (nearest - odds) : odds) - several * averaging;
+}
 
 #ifdef __CUDACC__
 
@@ -37,8 +40,9 @@ FUNCTION float distance(const float *query, const float *vector, const float *ga
 /* One block a query, one warp a class at a time. The number of classes is read from memory, so that a captured graph
  * stays right when a class is enrolled; odds has room for `capacity` classes a query. */
 extern "C" __global__ void __launch_bounds__(LANES *MAX_WARPS)
-    compare(const float *queries, const float *vectors, const int *n_classes, const float *background, int n_background,
-            const float *gamma, float bias, int n_dims, int capacity, float *odds) {
+    compare(const float *queries, const float *vectors, const float *averaging, const int *n_classes,
+            const float *background, int n_background, const float *gamma, float bias, float several, int n_dims,
+            int capacity, float *odds) {
     __shared__ float best[MAX_WARPS];
     const float *query = queries + (long long)blockIdx.x * n_dims;
     int warp = threadIdx.x / LANES, n_warps = blockDim.x / LANES, first = threadIdx.x % LANES == 0;
@@ -53,7 +57,7 @@ extern "C" __global__ void __launch_bounds__(LANES *MAX_WARPS)
     for (int row = warp; row < min(*n_classes, capacity); row += n_warps) {
         float found = distance(query, vectors + (long long)row * n_dims, gamma, n_dims) + bias;
         if (first)
-            odds[(long long)blockIdx.x * capacity + row] = against(found, nearest);
+            odds[(long long)blockIdx.x * capacity + row] = against(found, nearest, several, averaging[row]);
     }
 }
 

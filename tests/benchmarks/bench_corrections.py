@@ -12,9 +12,11 @@ Intervals (95 %) are over episodes, each with another draw of takes.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,16 @@ ROUNDS = 10
 SHOWN = (0, 1, 3, 10)
 
 Take = NDArray[np.float32]  # shape (n_windows, n_dims)
+MOMENTS = itertools.count(1)
+"""When something was corrected: shots of one moment are one recording."""
+
 Learn = Callable[[SupportSet, str, Take], SupportSet]
 Weigh = Callable[[SupportSet], NDArray[np.float32]]
 
 
 def as_the_daemon(support: SupportSet, name: str, take: Take) -> SupportSet:
-    return support.corrected(name, tuple(Shot(vector, "correction", 1) for vector in take))
+    moment = next(MOMENTS)
+    return support.corrected(name, tuple(Shot(vector, "correction", moment) for vector in take))
 
 
 def newest_of(n_most: int) -> Learn:
@@ -65,7 +71,8 @@ def most_useful_of(n_most: int) -> Learn:
     from mird.daemon.shot_choice import most_useful
 
     def learn(support: SupportSet, name: str, take: Take) -> SupportSet:
-        new = tuple(Shot(vector, "correction", 1) for vector in take)
+        moment = next(MOMENTS)
+        new = tuple(Shot(vector, "correction", moment) for vector in take)
         classes = tuple(
             SupportClass(known.name, most_useful(known.shots, new, n_most)) if known.name == name else known
             for known in support.classes
@@ -95,6 +102,11 @@ class Players:
         }
 
 
+def weighed(support: SupportSet, weigh: Weigh) -> Prototypes:
+    """The classes as the daemon has them, but for what a shot counts for."""
+    return replace(support.prototypes(), vectors=prototypes(*support.arrays(), weigh(support)).vectors)
+
+
 def heard(recognizer: Recognizer, take: Take, classes: Prototypes) -> tuple[str, bool]:
     """The best class of a take, and whether it reaches the threshold."""
     scores = recognizer.compare(take, classes).mean(axis=0)
@@ -119,12 +131,12 @@ def episode(
     for turn in range(ROUNDS + 1):
         if turn:
             for label, takes in left.items():
-                classes = prototypes(*support.arrays(), weigh(support))
+                classes = weighed(support, weigh)
                 wrong = [i for i, take in enumerate(takes) if heard(recognizer, take, classes) != (label, True)]
                 if wrong:
                     support = learn(support, label, takes.pop(wrong[0]))
                     n_made += 1
-        classes = prototypes(*support.arrays(), weigh(support))
+        classes = weighed(support, weigh)
         answers = [(label, heard(recognizer, take, classes)) for label, take in test]
         found["named"].append(float(np.mean([answer == (label, True) for label, answer in answers])))
         found["best"].append(float(np.mean([answer[0] == label for label, answer in answers])))

@@ -36,7 +36,7 @@ from mird.daemon.settings import Settings
 from mird.daemon.shot import Shot
 from mird.daemon.support_set import SupportSet
 from mird.kernels.recognizer import Recognizer
-from mird.kernels.similarity import Prototypes, prototypes
+from mird.kernels.similarity import Prototypes
 from mird.training.audio import read_mono
 from mird.training.evaluate import embed_recordings
 from mird.training.manifest import Recording, read_manifest
@@ -209,8 +209,9 @@ def row_of(found: list[Spell], segments: list[Segment], strange: list[Spell], st
 def enrolled(start: SupportSet, shots: dict[str, list[Recording]], recognizer: Recognizer) -> SupportSet:
     support = start
     for label, recordings in shots.items():
-        for vectors in embed_recordings(recordings, recognizer).vectors:
-            support = support.with_shots(label, tuple(Shot(vector, "clip", 1) for vector in vectors))
+        embedded = embed_recordings(recordings, recognizer)
+        for recording, vectors in zip(embedded.recordings, embedded.vectors, strict=True):
+            support = support.with_shots(label, tuple(Shot(vector, recording.path.name, 1) for vector in vectors))
     return support
 
 
@@ -260,7 +261,7 @@ def main() -> None:
         ends, vectors = hear(samples, recognizer, hop_ms)
         strange_ends, strange_vectors = hear(strange, recognizer, hop_ms)
         for name, support in supports.items():
-            classes = prototypes(*support.arrays(), support.weights())
+            classes = support.prototypes()
             heard = compared(samples, ends, vectors, recognizer, classes)
             other = compared(strange, strange_ends, strange_vectors, recognizer, classes)
             table = result["sets"].setdefault(name, [])

@@ -34,7 +34,7 @@ class BestAlone(Recognizer):
         self._n_best = n_best
 
     def compare(self, embeddings: Samples, support: Prototypes) -> Samples:
-        odds = class_logits(embeddings, support.vectors, self.card.head, self.card.background)
+        odds = class_logits(embeddings, support.vectors, self.card.head, self.card.background, support.averaging)
         return spread(best_pairs(odds, self._n_best), len(support.names))
 
 

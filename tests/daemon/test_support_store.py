@@ -183,6 +183,22 @@ def test_a_file_that_somebody_else_changes_is_read_anew(store: SupportStore, enc
     assert shown["yours"] == (encoder.card.unknown_threshold, False)
 
 
+def test_a_class_of_one_clip_is_told_from_one_of_several(store: SupportStore, piano: Samples) -> None:
+    def averaging(name: str) -> float:
+        known = store.snapshot.prototypes
+        return float(known.averaging[known.names.index(name)])
+
+    store.enroll("mine", piano, "clip.wav")
+    assert averaging("mine") == pytest.approx(0.6 - 1), "windows of one clip"
+    store.enroll("mine", piano[1:2], "clip.wav")
+    assert averaging("mine") == pytest.approx(0.6 - 1 / 2), "two clips of one name"
+    store.correct("mine", store.current.classes[0].shots[0].embedding[None])
+    assert averaging("mine") == pytest.approx(0.6 - 1 / 3)
+    assert averaging("viola") == 0.0, "shots that came with mird: the usual"
+    store.enroll("viola", piano[:1], "clip.wav")
+    assert averaging("viola") == 0.0
+
+
 def test_what_somebody_else_changes_right_after_our_own_change_is_not_missed(
     store: SupportStore, encoder: Encoder, piano: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,8 @@ static float distance_of(const float *query, const float *vector, const float *g
     return lanes[0];
 }
 
-void host_compare(const float *queries, int n, const float *vectors, int n_classes, const float *background,
-                  int n_background, const float *gamma, float bias, int n_dims, int capacity, float *odds) {
+void host_compare(const float *queries, int n, const float *vectors, const float *averaging, int n_classes,
+                  const float *background, int n_background, const float *gamma, float bias, float several, int n_dims, int capacity, float *odds) {
     for (int i = 0; i < n; i++) {
         const float *query = queries + (long long)i * n_dims;
         float nearest = -3.0e38f;
@@ -21,6 +21,7 @@ void host_compare(const float *queries, int n, const float *vectors, int n_class
             nearest = fmaxf(nearest, distance_of(query, background + (long long)row * n_dims, gamma, n_dims) + bias);
         for (int row = 0; row < n_classes; row++)
             odds[(long long)i * capacity + row] =
-                against(distance_of(query, vectors + (long long)row * n_dims, gamma, n_dims) + bias, nearest);
+                against(distance_of(query, vectors + (long long)row * n_dims, gamma, n_dims) + bias, nearest,
+                        several, averaging[row]);
     }
 }

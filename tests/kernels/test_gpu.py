@@ -82,7 +82,7 @@ def on_gpu(
 
 def support_of(embeddings: Samples, n: int, seed: int = 0) -> Prototypes:
     rows = np.random.default_rng(seed).permutation(len(embeddings))[:n]
-    return Prototypes(tuple(map(str, rows)), embeddings[rows])
+    return Prototypes(tuple(map(str, rows)), embeddings[rows], np.linspace(-0.4, 0.6, n, dtype=np.float32))
 
 
 def cosines(a: Samples, b: Samples) -> NDArray[np.float64]:

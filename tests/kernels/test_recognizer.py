@@ -50,7 +50,7 @@ def test_chain_is_its_links(engine: Path, recognizer: Recognizer, windows: NDArr
     embeddings = open_encoder(engine)(pictures)
     np.testing.assert_allclose(recognizer.embed(windows), embeddings, atol=1e-6)
     support = prototypes(("a", "b"), embeddings[:3], np.array([0, 1, 1]))
-    wanted = probabilities(class_logits(embeddings, support.vectors, card.head, card.background))
+    wanted = probabilities(class_logits(embeddings, support.vectors, card.head, card.background, support.averaging))
     np.testing.assert_allclose(recognizer.score(windows, support), wanted, rtol=1e-4)
     np.testing.assert_allclose(recognizer.compare(embeddings, support), wanted, rtol=1e-4)
 

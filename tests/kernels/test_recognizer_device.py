@@ -2,6 +2,7 @@
 
 import time
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def open_on(device: HostDevice, encoder: Encoder, n_best: int = N_BEST) -> Devic
 
     def compare(embeddings: Samples, odds: Samples) -> None:
         n = int(support.n_classes[0])
-        odds[:, :n] = class_logits(embeddings, support.vectors[:n], card.head, card.background)
+        odds[:, :n] = class_logits(embeddings, support.vectors[:n], card.head, card.background, support.averaging[:n])
 
     return DeviceRecognizer(
         card,
@@ -151,7 +152,8 @@ def sounds(card: EncoderCard, n: int, seed: int = 1) -> Samples:
 
 def classes(n: int, seed: int = 2) -> Prototypes:
     vectors = np.random.default_rng(seed).standard_normal((n, 16)).astype(np.float32)
-    return prototypes(tuple(f"class {k}" for k in range(n)), vectors, np.arange(n))
+    support = prototypes(tuple(f"class {k}" for k in range(n)), vectors, np.arange(n))
+    return replace(support, averaging=np.linspace(-0.4, 0.6, n, dtype=np.float32))
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 5, 8, 9, 21])

@@ -1,5 +1,7 @@
 """Comparison of embeddings: prototypes, the weighted L1, the background, probabilities."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -74,6 +76,18 @@ def test_prototypes_are_unit_vectors_in_the_order_of_the_names(head: Head) -> No
 def test_class_without_shots_is_refused() -> None:
     with pytest.raises(ParameterError, match="'viola' has no shot"):
         prototypes(("cello", "viola"), units(8, 2), np.array([0, 0]))
+
+
+def test_the_mean_of_many_recordings_loses_something(head: Head) -> None:
+    shots, owner = units(8, 7), np.array([2, 0, 0, 1, 1, 1, 1])
+    support = prototypes(("two", "four", "one"), shots, owner)
+    np.testing.assert_allclose(support.averaging, [0.1, 0.35, -0.4], rtol=1e-5)
+    support = prototypes(("two", "four", "one"), shots, owner, recordings="xaabbcc")
+    np.testing.assert_allclose(support.averaging, [-0.4, 0.1, -0.4], rtol=1e-5)  # windows of one are one
+    queries = units(9, 4)
+    plain = class_logits(queries, support.vectors, head, units(10, 3))
+    shifted = class_logits(queries, support.vectors, replace(head, several=2.0), units(10, 3), support.averaging)
+    np.testing.assert_allclose(shifted, plain - [-0.8, 0.2, -0.8], atol=1e-5)
 
 
 def test_no_classes_give_no_scores(head: Head) -> None:

@@ -36,7 +36,11 @@ def case(name: str) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[n
         (each / np.linalg.norm(each, axis=1, keepdims=True)).astype(np.float32)
         for each in (rng.standard_normal((rows, n_dims)) for rows in (n, n_classes, n_background))
     )
-    return queries, vectors, background, Head(-rng.uniform(0.2, 1.5, n_dims).astype(np.float32), 9.5)
+    return queries, vectors, background, Head(-rng.uniform(0.2, 1.5, n_dims).astype(np.float32), 9.5, 2.5)
+
+
+def averages_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.linspace(-0.4, 0.6, len(vectors), dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +58,18 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 def test_the_kernels_arithmetic_is_numpys(host: ctypes.CDLL, name: str) -> None:
     queries, vectors, background, head = case(name)
     odds = np.full((len(queries), CAPACITY), np.nan, np.float32)
+    averages = averages_of(vectors)
 
     def pointer(array: NDArray[np.float32]) -> ctypes.c_void_p:
         return ctypes.c_void_p(np.ascontiguousarray(array).ctypes.data)
 
     host.host_compare(
-        pointer(queries), len(queries), pointer(vectors), len(vectors), pointer(background), len(background),
-        pointer(head.gamma), ctypes.c_float(head.bias), len(head.gamma), CAPACITY, pointer(odds),
+        pointer(queries), len(queries), pointer(vectors), pointer(averages), len(vectors),
+        pointer(background), len(background),
+        pointer(head.gamma), ctypes.c_float(head.bias), ctypes.c_float(head.several), len(head.gamma), CAPACITY,
+        pointer(odds),
     )  # fmt: skip
-    wanted = class_logits(queries, vectors, head, background)
+    wanted = class_logits(queries, vectors, head, background, averages_of(vectors))
     np.testing.assert_allclose(odds[:, : len(vectors)], wanted, rtol=1e-4, atol=1e-4)
     assert np.isnan(odds[:, len(vectors) :]).all()
 
@@ -76,7 +83,7 @@ def test_a_gpu_compares_as_numpy_does(name: str, gpu: str) -> None:
     queries, vectors, background, head = case(name)
     device = CudaDevice()
     support = ResidentSupport(device, len(head.gamma))
-    support.hold(Prototypes(tuple(map(str, range(len(vectors)))), vectors))
+    support.hold(Prototypes(tuple(map(str, range(len(vectors)))), vectors, averages_of(vectors)))
     device.wait(1)
     card = EncoderCard("", FrontEnd(), "", head, 0.5, background)
     source = device.empty(queries.shape, np.float32)
@@ -85,5 +92,5 @@ def test_a_gpu_compares_as_numpy_does(name: str, gpu: str) -> None:
     launch = device.record(enqueue)
     launch()
     device.wait(1)
-    wanted = class_logits(queries, vectors, head, background)
+    wanted = class_logits(queries, vectors, head, background, averages_of(vectors))
     np.testing.assert_allclose(odds.get()[:, : len(vectors)], wanted, rtol=1e-4, atol=1e-4)

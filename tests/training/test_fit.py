@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from scipy.stats import spearmanr
 
-from mird.kernels.similarity import Head, class_logits, prototypes
+from mird.kernels.similarity import Head, averaging, class_logits, prototypes
 from mird.training.episodes import Pool, pools
 from mird.training.errors import TrainingError
 from mird.training.fit import (
@@ -165,7 +165,7 @@ def pairs() -> Comparisons:
     rng = np.random.default_rng(3)
     differences = rng.gamma(2.0, 0.1, (40_000, N_DIMS)).astype(np.float32)
     odds = 6.0 - 5.0 * differences[:, : N_DIMS // 2].sum(1)
-    return Comparisons(differences, rng.random(len(odds)) < expit(odds))
+    return Comparisons(differences, rng.random(len(odds)) < expit(odds), np.full(len(odds), -0.4, np.float32))
 
 
 def test_weights_find_the_dimensions_that_tell_something(pairs: Comparisons) -> None:
@@ -183,6 +183,7 @@ def test_calibrated_probabilities_are_frequencies(pairs: Comparisons) -> None:
     """Where same and different are equally likely: of the pairs with P near p, the share p is the same."""
     gamma = np.where(np.arange(N_DIMS) < N_DIMS // 2, -2.0, 0.0)
     head = calibrate(pairs, gamma)
+    assert head.several == 0.0, "classes of one recording say nothing of several"
     assert head.gamma.dtype == np.float32
     p = expit(pairs.differences @ head.gamma + head.bias)
     prior = pairs.same.mean()
@@ -195,6 +196,15 @@ def test_calibrated_probabilities_are_frequencies(pairs: Comparisons) -> None:
     # Rescaling to even odds leaves the slope and moves the bias by the prior's log-odds.
     assert head.gamma[0] == pytest.approx(-5.0, rel=0.1)
     assert head.bias == pytest.approx(6.0 - logit(prior), rel=0.1)
+
+
+def test_calibration_finds_what_several_recordings_take_off() -> None:
+    rng = np.random.default_rng(9)
+    n = 100_000
+    differences = rng.gamma(2.0, 0.1, (n, N_DIMS)).astype(np.float32)
+    averages = averaging(rng.integers(1, 9, n))
+    same = rng.random(n) < expit(16.0 - 5.0 * differences.sum(1) - 2.5 * averages)
+    assert calibrate(Comparisons(differences, same, averages), -np.ones(N_DIMS)).several == pytest.approx(2.5, abs=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +238,7 @@ def test_threshold_lies_between_known_and_strange(
     )
 
     def best(clips: NDArray[np.int64]) -> Array:
-        scores: Array = expit(class_logits(vectors[clips], support.vectors, head, used)).max(axis=1)
+        scores: Array = expit(class_logits(vectors[clips], support.vectors, head, used, support.averaging)).max(axis=1)
         return scores
 
     refused = (best(np.concatenate([known[n].clips[3:] for n in names])) < threshold).mean()
@@ -258,6 +268,7 @@ def test_comparisons_are_of_every_query_and_class(
     assert (found.differences >= 0).all()
     apart = found.differences.sum(1)
     assert apart[found.same].mean() < apart[~found.same].mean() / 2
+    np.testing.assert_allclose(found.averaging, np.tile(np.repeat([-0.4, 0.35], 5 * 5), 4), atol=1e-6)
 
 
 def test_representatives_stand_for_every_kind_of_a_group() -> None:
