@@ -51,6 +51,8 @@ class ControlClient:
         self._ids = itertools.count(1)
         self._keys = keys
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket: zmq.Socket[bytes] | None = None
+        self._handshakes: Handshakes | None = None
         try:
             self._open()
         except BaseException:
@@ -99,11 +101,10 @@ class ControlClient:
             raise ClientError(f"{verb}: the request has {len(request)} bytes, more than {MAX_REQUEST_BYTES}; send less")
         deadline = time.monotonic() + self.timeout_s
         self._check_listener()
-        if self._socket.closed:
-            self._open()
         try:
-            self._socket.send(request)
-            reply = self._reply(request_id, deadline)
+            socket, handshakes = self._open()
+            socket.send(request)
+            reply = self._reply(socket, handshakes, request_id, deadline)
         except BaseException:
             # What is not sent yet is not for a daemon that comes later. ZMQ_IMMEDIATE would see to that too, but throws
             # away what has come, unread, once a daemon has left: the last answer of one that was told to stop.
@@ -171,21 +172,27 @@ class ControlClient:
             self._close_socket()
             self._context.term()
 
-    def _open(self) -> None:
+    def _open(self) -> tuple[zmq.Socket[bytes], Handshakes]:
+        """The connected socket: the one that is open, or another."""
+        if self._socket is not None and self._handshakes is not None:
+            return self._socket, self._handshakes
         self._socket = self._context.socket(zmq.DEALER)
-        self._handshakes: Handshakes | None = None
         self._socket.linger = 0
         self._socket.setsockopt(zmq.IPV6, int("[" in self.endpoint))
-        self._handshakes = Handshakes(self._socket, self.endpoint, self._keys)
+        handshakes = Handshakes(self._socket, self.endpoint, self._keys)
+        self._handshakes = handshakes
         try:
             self._socket.connect(self.endpoint)
         except zmq.ZMQError as error:
             raise DaemonUnreachable(f"{self.endpoint!r} is no address of a control socket: {error.strerror}") from error
+        return self._socket, handshakes
 
     def _close_socket(self) -> None:
         if self._handshakes is not None:
             self._handshakes.close()
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = self._handshakes = None
 
     def _check_listener(self) -> None:
         """Find out at once that nobody listens: ZeroMQ would go on trying."""
@@ -206,14 +213,15 @@ class ControlClient:
                 "`mird run`, or name its control socket"
             ) from error
 
-    def _reply(self, request_id: int, deadline: float) -> dict[str, Any]:
+    def _reply(
+        self, socket: zmq.Socket[bytes], handshakes: Handshakes, request_id: int, deadline: float
+    ) -> dict[str, Any]:
         """Wait for the reply; with keys also for the daemon to let us in."""
-        assert self._handshakes is not None
         while True:
-            self._handshakes.check()
+            handshakes.check()
             left_ms = max(0, round((deadline - time.monotonic()) * 1000))
-            if self._socket.poll(min(left_ms, CHECK_MS) if self._handshakes.watched else left_ms, zmq.POLLIN):
-                reply = _read(self._socket.recv_multipart()[-1])
+            if socket.poll(min(left_ms, CHECK_MS) if handshakes.watched else left_ms, zmq.POLLIN):
+                reply = _read(socket.recv_multipart()[-1])
                 if reply.get("id") in (request_id, None):
                     return reply
                 continue  # the late reply to an earlier request

@@ -207,16 +207,22 @@ def draw_comparisons(
 ) -> Comparisons:
     """Compare as users do: queries against prototypes of one shot or several, in episodes."""
     differences, same, averages = [], [], []
+    take_of = _takes(support)
     for number in range(n_episodes):
         episode = draw_episode(rng, support, query, {}, way, shots[number % len(shots)])
         chosen = np.concatenate(episode.support)
         owner = np.repeat(np.arange(way), [len(s) for s in episode.support])
-        classes = prototypes(episode.labels, embeddings[chosen], owner)
+        classes = prototypes(episode.labels, embeddings[chosen], owner, recordings=[take_of[clip] for clip in chosen])
         for clip, truth in episode.queries:
             differences.append(np.abs(classes.vectors - embeddings[clip]))
             same.append(np.arange(way) == truth)
             averages.append(classes.averaging)
     return Comparisons(*map(np.concatenate, (differences, same, averages)))
+
+
+def _takes(pools: dict[str, Pool]) -> dict[int, str]:
+    """Of each clip the take."""
+    return {clip: take for pool in pools.values() for clip, take in zip(pool.clips.tolist(), pool.takes, strict=True)}
 
 
 def fit_gamma(pairs: Comparisons, stiffness: float) -> NDArray[np.float64]:
@@ -291,6 +297,7 @@ def fit_threshold(
         Sounds that are no instrument, by class, and the background that they meet, which is made of other classes: what
         a user's room holds is in no background either. Episodes take the folds in turn.
     """
+    take_of = _takes(known)
     inside: list[float] = []
     outside: list[float] = []
     for number in range(n_episodes):
@@ -301,7 +308,8 @@ def fit_threshold(
         others = {labels[i]: known[labels[i]] for i in order[way:]} if number % 2 and len(labels) > way else strangers
         episode = draw_episode(rng, left, left, others, min(way, len(left)), shots[number % len(shots)])
         owner = np.repeat(np.arange(len(episode.labels)), [len(s) for s in episode.support])
-        classes = prototypes(episode.labels, embeddings[np.concatenate(episode.support)], owner)
+        chosen = np.concatenate(episode.support)
+        classes = prototypes(episode.labels, embeddings[chosen], owner, recordings=[take_of[clip] for clip in chosen])
         queries = embeddings[[clip for clip, _ in episode.queries]]
         odds = class_logits(queries, classes.vectors, head, background, classes.averaging).max(axis=1)
         for (_, truth), best in zip(episode.queries, odds, strict=True):

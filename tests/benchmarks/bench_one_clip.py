@@ -1,10 +1,11 @@
-"""An instrument of one clip beside others of many: how often it is named, and the others still are.
+"""An instrument of one clip beside others of many: how often it is the best class, and the others still are.
 
-``python tests/benchmarks/bench_one_clip.py MANIFEST.csv [--engine ENCODER.onnx --new CLASSES]`` writes
-``results/one_clip.json``.
+``python tests/benchmarks/bench_one_clip.py MANIFEST.csv`` writes ``results/one_clip.json``; with ``--engine
+holdout/encoder-int8.onnx --new banjo,electric-piano,english-horn,guitar-electric,marimba,saxophone-tenor,snare-drum,\
+triangle,vibraphone,voice --out results/one_clip_never_trained.json`` it is of instruments that were never trained.
 
-The support set holds the instruments of vsco2, which no weight has heard, by fifteen clips each, and one instrument
-more by 1, 3 or 15. Each is asked for once an episode, by a clip of another take. The instrument more is one of vsco2
+The support set holds instruments of vsco2, which no weight has heard, by fifteen clips each, and one instrument more by
+1, 3 or 15. Each is asked for once an episode, by a clip of another take. The instrument more is one of vsco2
 itself, or with ``--new`` one of these classes, of any source: with the weights of the recipe ``holdout`` those never
 trained. Once with what the comparison takes off for the mean of several recordings, and once without. Intervals (95 %)
 are over episodes.

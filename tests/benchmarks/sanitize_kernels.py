@@ -9,7 +9,7 @@ from mird.kernels.device_cuda import CudaDevice
 from mird.kernels.encoder import EncoderCard
 from mird.kernels.frontend import FrontEnd
 from mird.kernels.scalogram_cupy import CupyPictures
-from mird.kernels.similarity import Head, Prototypes
+from mird.kernels.similarity import Head, Prototypes, averaging
 from mird.kernels.similarity_cupy import CupyComparison
 from mird.kernels.support_resident import ResidentSupport
 
@@ -31,9 +31,9 @@ def main() -> None:
     for n_dims, n_classes, n_background in ((256, 40, 18), (77, 3, 0)):
         vectors = rng.standard_normal((n_classes, n_dims)).astype(np.float32)
         background = rng.standard_normal((n_background, n_dims)).astype(np.float32)
-        head = Head(-rng.random(n_dims).astype(np.float32), 4.0)
+        head = Head(-rng.random(n_dims).astype(np.float32), 4.0, 1.5)
         support = ResidentSupport(device, n_dims)
-        support.hold(Prototypes(tuple(map(str, range(n_classes))), vectors))
+        support.hold(Prototypes(tuple(map(str, range(n_classes))), vectors, averaging(np.arange(1, n_classes + 1))))
         host = device.pinned((2, n_dims), np.float32)
         queries = device.empty(host.shape, np.float32)
         comparison = CupyComparison(EncoderCard("", FrontEnd(), "", head, 0.5, background), device, support)

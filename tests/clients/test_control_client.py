@@ -16,6 +16,7 @@ from mird.clients.control import ControlClient
 from mird.clients.errors import ClientError, DaemonUnreachable, RequestRefused
 from mird.daemon.control import ControlServer
 from mird.daemon.errors import ClipError
+from mird.daemon.keys import make_client, make_server
 from mird.daemon.messages import MAX_REQUEST_BYTES
 
 
@@ -141,6 +142,26 @@ def test_what_was_given_up_is_not_for_a_daemon_that_comes_later(tmp_path: Path) 
             thread.join()
             assert server.poll(0.5) == 0
             assert server.n_requests == 1
+
+
+def test_keys_that_are_away_for_a_while(tmp_path: Path) -> None:
+    """A request that was given up is followed by a connection of its own, which reads the keys anew."""
+    make_server(tmp_path / "daemon")
+    folder = tmp_path / "stage"
+    make_client(tmp_path / "daemon", "stage", folder)
+    with sockets.create_server(("127.0.0.1", 0)) as other:
+        endpoint = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        with ControlClient(endpoint, timeout_s=0.1, keys=folder) as client:
+            for _ in range(2):
+                with pytest.raises(DaemonUnreachable, match="did not answer"):
+                    client.request("status")
+            folder.rename(tmp_path / "away")
+            for _ in range(2):
+                with pytest.raises(ClientError, match="cannot be read"):
+                    client.request("status")
+            (tmp_path / "away").rename(folder)
+            with pytest.raises(DaemonUnreachable, match="did not answer"):
+                client.request("status")
 
 
 def test_something_that_is_no_zeromq(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ static float distance_of(const float *query, const float *vector, const float *g
 }
 
 void host_compare(const float *queries, int n, const float *vectors, const float *averaging, int n_classes,
-                  const float *background, int n_background, const float *gamma, float bias, float several, int n_dims, int capacity, float *odds) {
+                  const float *background, int n_background, const float *gamma, float bias, float several,
+                  int n_dims, int capacity, float *odds) {
     for (int i = 0; i < n; i++) {
         const float *query = queries + (long long)i * n_dims;
         float nearest = -3.0e38f;

@@ -115,6 +115,17 @@ def test_card_without_background(
     assert opened_by(path).card.background.shape == (0, 16)
 
 
+def test_card_of_before_several_recordings_took_anything_off(
+    opened_by: Open, card: EncoderCard, tmp_path: Path, write: Callable[..., None]
+) -> None:
+    path = tmp_path / "before.onnx"
+    metadata = card.to_metadata()
+    head = json.loads(metadata[HEAD_KEY])
+    del head["several"]
+    write(path, metadata | {HEAD_KEY: json.dumps(head)})
+    assert opened_by(path).card.head.several == 0.0
+
+
 @pytest.mark.parametrize("change", ["type", "axes", "rows", "channels"])
 def test_pictures_of_another_kind_are_refused(
     opened_by: Open, encoder_file: Path, pictures: NDArray[np.float32], change: str
@@ -175,6 +186,7 @@ DAMAGE = {
     "gamma is not finite": {HEAD_KEY: json.dumps({"gamma": "AADAfw==", "bias": 1.0})},
     "no bias": {HEAD_KEY: json.dumps({"gamma": "AACAPw=="})},
     "bias is not finite": {HEAD_KEY: '{"gamma": "AACAPw==", "bias": Infinity}'},
+    "several is not finite": {HEAD_KEY: '{"gamma": "AACAPw==", "bias": 1.0, "several": NaN}'},
     "threshold is a word": {THRESHOLD_KEY: "high"},
     "threshold is above 1": {THRESHOLD_KEY: "1.5"},
     "threshold is not a number": {THRESHOLD_KEY: "nan"},

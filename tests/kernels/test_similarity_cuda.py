@@ -69,7 +69,7 @@ def test_the_kernels_arithmetic_is_numpys(host: ctypes.CDLL, name: str) -> None:
         pointer(head.gamma), ctypes.c_float(head.bias), ctypes.c_float(head.several), len(head.gamma), CAPACITY,
         pointer(odds),
     )  # fmt: skip
-    wanted = class_logits(queries, vectors, head, background, averages_of(vectors))
+    wanted = class_logits(queries, vectors, head, background, averages)
     np.testing.assert_allclose(odds[:, : len(vectors)], wanted, rtol=1e-4, atol=1e-4)
     assert np.isnan(odds[:, len(vectors) :]).all()
 
