@@ -116,7 +116,7 @@ class ControlServer:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
-        self._socket.set_hwm(16)
+        self._socket.set_hwm(16)  # replies that wait for a peer that does not read; what comes after is dropped
         # Twice the limit gets an error reply; a peer that sends still more is disconnected before it fills the memory.
         self._socket.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_REQUEST_BYTES)
         notice_the_vanished(self._socket)
