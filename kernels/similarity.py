@@ -49,7 +49,7 @@ class Prototypes:
 
     names: tuple[str, ...]
     vectors: NDArray[np.float32]
-    averaging: NDArray[np.float32] = None  # type: ignore[assignment]
+    averaging: NDArray[np.float32] = None  # type: ignore[assignment]  # never read: made as long as the names
 
     def __post_init__(self) -> None:
         if self.averaging is None:
