@@ -41,17 +41,17 @@ class UnitEncoder(nn.Module):
         self.encoder = encoder
         self.whiten = nn.ModuleList(_linear(depth) for depth in projection.depths)
         n_dims = len(projection.turn)
-        self.turn = nn.Linear(n_dims, n_dims, bias=False)
+        self.turn = nn.Linear(n_dims, n_dims)
         lengths = np.repeat(projection.lengths, [depth.matrix.shape[1] for depth in projection.depths])
         with torch.no_grad():
             self.turn.weight.copy_(torch.from_numpy((lengths[:, None] * projection.turn).T))
+            self.turn.bias.copy_(torch.from_numpy(-projection.centre))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Unit vectors, shape (n, n_dims), of pictures, shape (n, 1, rows, columns)."""
         depths = self.encoder.depths(pictures)
         parts = [functional.normalize(whiten(x)) for whiten, x in zip(self.whiten, depths, strict=True)]
-        turned: Tensor = self.turn(torch.cat(parts, 1))
-        return turned
+        return functional.normalize(self.turn(torch.cat(parts, 1)))
 
 
 def _linear(whitening: Whitening) -> nn.Linear:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ Array = NDArray[np.float64]
 
 THRESHOLD_SHOTS = (1, 3, 5)
 """Shots of the episodes that the threshold is fitted on, in turn."""
+
+CENTRING_PER_CELL = 0.1
+"""No cell loses more than a tenth of itself by the centring."""
 
 PER_REPRESENTATIVE = 10
 MAX_REPRESENTATIVES = 48
@@ -105,26 +108,32 @@ class Projection:
         That its vectors get beside each other; their squares add up to 1.
     turn : NDArray[float64], shape (n_dims, n_dims)
         Orthogonal.
+    centre : NDArray[float64], shape (n_dims,)
+        Taken off the turned vectors, before they are brought to length one again.
     """
 
     depths: tuple[Whitening, ...]
     lengths: tuple[float, ...]
     turn: Array
+    centre: Array
 
     def apply(self, features: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
         """Unit vectors, shape (n, n_dims), of each depth's features, shape (n, n_features)."""
         parts = [a * depth.apply(x) for depth, a, x in zip(self.depths, self.lengths, features, strict=True)]
-        turned: NDArray[np.float32] = (np.concatenate(parts, axis=1) @ self.turn).astype(np.float32)
-        return turned
+        away = np.concatenate(parts, axis=1) @ self.turn - self.centre
+        unit: NDArray[np.float32] = (away / np.linalg.norm(away, axis=1, keepdims=True)).astype(np.float32)
+        return unit
 
 
 def fit_projection(
     features: Sequence[NDArray[np.floating]], labels: Sequence[str], sources: Sequence[str], settings: FitSettings
 ) -> Projection:
-    """Whiten every depth, keep the axes along which training clips then differ most, and turn all to random ones.
+    """Whiten every depth, keep the axes along which training clips then differ most, turn all to random ones, centre.
 
     The cosine does not see the turning, but the weighted L1 does: along the scatter's own axes it counts the strongest
-    differences too low, along random ones it ranks as the cosine within a point.
+    differences too low, along random ones it ranks as the cosine within a point. What unit vectors of all instruments
+    have in common, and the mean of several shots more than each of them, makes a class like whatever is asked; with it
+    taken off, what is unknown stands apart.
 
     Parameters
     ----------
@@ -145,7 +154,19 @@ def fit_projection(
         depths.append(Whitening(whitening.mean, whitening.matrix @ axes))
     weights = np.array([1.0, *settings.depth_weights])
     n_dims = sum(depth.matrix.shape[1] for depth in depths)
-    return Projection(tuple(depths), tuple((weights / np.linalg.norm(weights)).tolist()), rotation(n_dims))
+    lengths = tuple((weights / np.linalg.norm(weights)).tolist())
+    whole = Projection(tuple(depths), lengths, rotation(n_dims), np.zeros(n_dims))
+    return replace(whole, centre=_centre(whole.apply(features), labels, sources, settings.centring))
+
+
+def _centre(embeddings: NDArray[np.float32], labels: Sequence[str], sources: Sequence[str], centring: float) -> Array:
+    """So many times the mean, shape (n_dims,), in which every (class, source) cell counts the same."""
+    cells: dict[tuple[str, str], list[int]] = {}
+    for row, cell in enumerate(zip(labels, sources, strict=True)):
+        cells.setdefault(cell, []).append(row)
+    mean: Array = np.mean([embeddings[rows].mean(0) for rows in cells.values()], axis=0, dtype=np.float64)
+    # Of few cells each is a good part of the mean, and would lose of itself.
+    return min(centring, CENTRING_PER_CELL * len(cells)) * mean
 
 
 def rotation(n_dims: int, seed: int = 0) -> Array:

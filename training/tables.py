@@ -54,6 +54,7 @@ LEAST = {
     "n_pairs": 2,
     "depth_dims": 1,
     "depth_weights": 0,
+    "centring": 0,
     "weight_decay": 0,
     "eq_db": 0,
     "l2_convolution": 0,

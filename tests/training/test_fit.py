@@ -7,7 +7,7 @@ from scipy.special import expit, logit
 from scipy.stats import spearmanr
 
 from mird.kernels.similarity import Head, averaging, class_logits, prototypes
-from mird.training.episodes import Pool, pools
+from mird.training.episodes import Pool, auroc, pools
 from mird.training.errors import TrainingError
 from mird.training.fit import (
     Comparisons,
@@ -142,6 +142,40 @@ def test_a_depth_that_knows_more_makes_the_embedding_better(clips: tuple[Array, 
         accuracy([poor, np.concatenate([embeddings, embeddings], 1), poor, poor[:, :6]])
         > accuracy([poor, *stages]) + 0.05
     )
+
+
+def test_centring_tells_what_is_unknown(clips: tuple[Array, list[str], list[str]]) -> None:
+    """Where one class has most of the clips, all the others lie on one side of the whitening's mean."""
+    embeddings, labels, sources = clips
+    many = [row for row, label in enumerate(labels) for _ in range(20 if label == "class 0" else 1)]
+    train = [embeddings[many]] * 4, [labels[row] for row in many], [sources[row] for row in many]
+    of_class = np.array([int(label.split()[1]) for label in labels])
+
+    def told_apart(centring: float) -> float:
+        """AUROC of the likest of four classes by five shots, known queries against those of the fifteen others."""
+        projection = fit_projection(*train, FitSettings(depth_dims=N_DIMS, centring=centring))
+        vectors = projection.apply([embeddings] * 4)
+        known, unknown = [], []
+        for first in range(0, N_CLASSES, 4):
+            means = np.stack([vectors[of_class == k][:5].mean(0) for k in range(first, first + 4)])
+            best = (vectors @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T).max(1)
+            inside = (of_class >= first) & (of_class < first + 4)
+            known.append(best[inside])
+            unknown.append(best[~inside])
+        return auroc(np.concatenate(known), np.concatenate(unknown))
+
+    assert 1.0 - told_apart(2.0) < 0.7 * (1.0 - told_apart(0.0))
+
+
+def test_few_cells_are_hardly_centred(clips: tuple[Array, list[str], list[str]]) -> None:
+    """Of two classes, each half of the mean, twice the mean would leave nothing."""
+    embeddings, labels, _ = clips
+    rows = [row for row, label in enumerate(labels) if label in ("class 0", "class 1")]
+    two = embeddings[rows]
+    apply = fit_projection([two] * 4, [labels[row] for row in rows], ["one"] * len(rows), FitSettings()).apply
+    vectors = apply([two] * 4)
+    first, second = np.split(vectors, 2)
+    assert (first @ first.T).mean() > (first @ second.T).mean() + 0.5
 
 
 def test_every_source_counts_the_same(clips: tuple[Array, list[str], list[str]]) -> None:

@@ -113,6 +113,7 @@ def test_every_kind_of_value_is_read(recipe_file: Path) -> None:
         ("[fit]\ndepth_shrinkage = 1.5", "depth_shrinkage=1.5 must be above 0 and at most 1"),
         ("[fit]\ndepth_weights = [1, 1]", "must be a list of float, 3 of them"),
         ("[fit]\ndepth_weights = [1, -1, 1]", r"depth_weights=\(1\.0, -1\.0, 1\.0\) must be at least 0"),
+        ("[fit]\ncentring = -1", "centring=-1.0 must be at least 0"),
         ("[fit]\nstiffness = 0", "stiffness=0.0 must be above 0"),
         ("[fit]\nway = 1", "way=1 must be at least 2"),
         ("seed = 9223372036854775808", "seed=9223372036854775808 must be a number of 64 bits"),
