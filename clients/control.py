@@ -1,5 +1,6 @@
 """The control socket's other end: ask a running daemon to do something."""
 
+import contextlib
 import itertools
 import socket as sockets
 import time
@@ -103,7 +104,7 @@ class ControlClient:
         self._check_listener()
         try:
             socket, handshakes = self._open()
-            socket.send(request)
+            self._send(socket, handshakes, request, deadline)
             reply = self._reply(socket, handshakes, request_id, deadline)
         except BaseException:
             # What is not sent yet is not for a daemon that comes later. ZMQ_IMMEDIATE would see to that too, but throws
@@ -213,18 +214,30 @@ class ControlClient:
                 "`mird run`, or name its control socket"
             ) from error
 
+    def _send(self, socket: zmq.Socket[bytes], handshakes: Handshakes, request: bytes, deadline: float) -> None:
+        """Send where there is somebody to send to: ZeroMQ has nobody any more, once the daemon refuses our key."""
+        while True:
+            self._await(socket, handshakes, zmq.POLLOUT, deadline)
+            with contextlib.suppress(zmq.Again):
+                socket.send(request, zmq.DONTWAIT)
+                return
+
     def _reply(
         self, socket: zmq.Socket[bytes], handshakes: Handshakes, request_id: int, deadline: float
     ) -> dict[str, Any]:
-        """Wait for the reply; with keys also for the daemon to let us in."""
+        while True:
+            self._await(socket, handshakes, zmq.POLLIN, deadline)
+            reply = _read(socket.recv_multipart()[-1])
+            if reply.get("id") in (request_id, None):
+                return reply  # and not the late one to an earlier request
+
+    def _await(self, socket: zmq.Socket[bytes], handshakes: Handshakes, event: int, deadline: float) -> None:
+        """Wait until the socket can be read from or written to; with keys also for the daemon to let us in."""
         while True:
             handshakes.check()
             left_ms = max(0, round((deadline - time.monotonic()) * 1000))
-            if socket.poll(min(left_ms, CHECK_MS) if handshakes.watched else left_ms, zmq.POLLIN):
-                reply = _read(socket.recv_multipart()[-1])
-                if reply.get("id") in (request_id, None):
-                    return reply
-                continue  # the late reply to an earlier request
+            if socket.poll(min(left_ms, CHECK_MS) if handshakes.watched else left_ms, event):
+                return
             if left_ms == 0:
                 raise self._no_answer()
 
