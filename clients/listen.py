@@ -20,7 +20,8 @@ Form = Literal["live", "lines", "json"]
 
 REFRESH_S = 0.1
 PATIENCE_S = 2.0
-DRAIN_S = 0.5
+N_QUIET = 10
+"""Waits of `REFRESH_S` in a row without a message, after which nothing more is on its way."""
 
 
 def form_for(out: TextIO, *, json: bool = False) -> Form:
@@ -87,19 +88,23 @@ Show = Callable[[Message | None], None]
 
 
 def _messages(subscriber: Subscriber, stop: threading.Event | None, show: Show) -> Iterator[Message]:
-    """The messages until `stop`; meanwhile `show` is called at least each `REFRESH_S`, with None."""
-    stopped_mono_s: float | None = None
+    """The messages until `stop` and the state ``ENDED``, which is the last, or a second without any.
+
+    Meanwhile `show` is called at least each `REFRESH_S`, with None. The second is counted in waits, not by the clock:
+    what was sent while this process was held up is still there after it, however long that was.
+    """
+    ended, n_quiet = False, 0
     while True:
-        if stop is not None and stop.is_set():
-            stopped_mono_s = stopped_mono_s or time.monotonic()
-            if time.monotonic() - stopped_mono_s > DRAIN_S:
-                return
+        stopped = stop is not None and stop.is_set()
+        if stopped and (ended or n_quiet >= N_QUIET):
+            return
         message = subscriber.recv(REFRESH_S)
         if message is not None:
+            n_quiet = 0
+            ended = ended or (isinstance(message, State) and message.state == "ENDED")
             yield message
-        elif stopped_mono_s is not None:
-            return
         else:
+            n_quiet += stopped  # what came before that was no end
             show(None)
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -114,7 +115,7 @@ def publisher() -> Iterator[Publisher]:
 
 def publish_show(publisher: Publisher, *, ended: bool) -> None:
     """Wait for a subscriber, then publish a short show."""
-    assert publisher._socket.poll(15_000)
+    assert publisher._socket.poll(30_000)
     publisher.service()
     messages: list[Message] = [
         Script.state(),
@@ -147,9 +148,42 @@ def test_what_is_on_its_way_is_shown_after_stop(publisher: Publisher) -> None:
     stop.set()
     with Subscriber(publisher.endpoint, KINDS) as subscriber:
         publish_show(publisher, ended=False)
+        assert subscriber._socket.poll(30_000)
         listen(subscriber, out, "json", stop=stop)
     messages = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [message["kind"] for message in messages] == ["state", "frame", "level", "event", "frame", "event"]
+
+
+class SlowFile(io.StringIO):
+    """What takes each line only after a while, as a terminal far away or a busy machine does."""
+
+    def write(self, text: str) -> int:
+        time.sleep(0.1)
+        return super().write(text)
+
+
+def test_however_slowly_it_is_shown_the_end_is_shown_too(publisher: Publisher) -> None:
+    out = SlowFile()
+    stop = threading.Event()
+    stop.set()
+    with Subscriber(publisher.endpoint, KINDS) as subscriber:
+        publish_show(publisher, ended=True)
+        assert subscriber._socket.poll(30_000)
+        listen(subscriber, out, "json", stop=stop)
+    assert json.loads(out.getvalue().splitlines()[-1])["state"] == "ENDED"
+
+
+def test_a_pause_before_the_end_is_not_taken_for_it(publisher: Publisher) -> None:
+    out = io.StringIO()
+    stop = threading.Event()
+    stop.set()
+    with Subscriber(publisher.endpoint, KINDS) as subscriber:
+        publish_show(publisher, ended=False)
+        late = threading.Timer(0.3, publisher.publish, [Script.state("ENDED")])
+        late.start()
+        listen(subscriber, out, "json", stop=stop)
+        late.join()
+    assert json.loads(out.getvalue().splitlines()[-1])["state"] == "ENDED"
 
 
 @pytest.mark.system
@@ -202,7 +236,7 @@ def test_the_command_on_a_terminal_of_80_by_24(publisher: Publisher) -> None:
         os.close(terminal)
         seen = b""
         publish_show(publisher, ended=False)
-        while b"dBFS" not in seen:
+        while b"end  " not in seen:  # the last message
             seen += os.read(main_end, 65_536)
         process.send_signal(signal.SIGINT)
         try:
