@@ -182,6 +182,8 @@ class Feed:
             self._pictures.clear()
         if back:
             self._send(_json({"kind": "link", "daemon": True}))
+            if self._state is not None:  # the daemon sends it on a change alone, and the pages took it down
+                self._send(_json(to_map(self._state)))
         values = to_map(message)
         if isinstance(message, State):
             self._state = message

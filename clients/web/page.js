@@ -56,9 +56,9 @@ function take(message) {
 
 function takeSnapshot(snapshot) {
   daemon = snapshot.daemon;
-  showNotice();
   if (snapshot.state) takeState(snapshot.state);
   else showState("NONE", "");
+  showNotice(); // last: what a silent daemon was is not shown
   if (snapshot.hb) takeHeartbeat(snapshot.hb);
   history.restart(snapshot.events, snapshot.run_id);
   for (const event of snapshot.events) if (event.channel) cards.get(event.channel)?.view.addEvent(event);

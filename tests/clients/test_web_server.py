@@ -139,6 +139,20 @@ def test_a_sleeping_page_costs_nothing_and_catches_up(web: Web) -> None:
     _until(web, lambda: not publisher.has_subscriber(topic))
 
 
+def test_a_daemon_that_was_silent_is_shown_as_it_is_again(web: Web) -> None:
+    """It tells its state on a change alone, and no page shows one while it is silent."""
+    with web.join() as page:
+        look(page)
+        next_of(page, "snapshot")
+        _until(web, lambda: bool(web.publisher._subscriptions.prefixes))
+        web.publisher.publish(replace(STATE, detail="as before"))
+        assert next_of(page, "state")["detail"] == "as before"
+        assert next_of(page, "link")["daemon"] is False
+        web.publisher.publish(START)
+        assert next_of(page, "link")["daemon"] is True
+        assert next_of(page, "state")["detail"] == "as before"
+
+
 def test_a_page_that_reads_too_slowly_gets_a_snapshot_instead() -> None:
     feed = Feed("tcp://127.0.0.1:1", lambda *_, **__: {})
     browser = Browser(None, feed)  # type: ignore[arg-type]
