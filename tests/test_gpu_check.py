@@ -51,8 +51,8 @@ def test_a_step_that_takes_too_long_loses_nothing(monkeypatch: pytest.MonkeyPatc
     waits = "[sys.executable, '-c', 'import time; time.sleep(60)']"
     program = f"import subprocess, sys; print('3 passed'); subprocess.run({waits})"
     begun_s = time.monotonic()
-    step = gpu_check.run_step([sys.executable, "-c", program], 1.5, written.append)
-    assert time.monotonic() - begun_s < 10.0
+    step = gpu_check.run_step([sys.executable, "-c", program], 5.0, written.append)
+    assert time.monotonic() - begun_s < 30.0
     assert (step["ok"], step["status"], step["summary"]) == (False, None, "3 passed")
     assert written[-1]["summary"] == "3 passed"
     done = gpu_check.run_step([sys.executable, "-c", "print('5 passed')"], 30.0, written.append)

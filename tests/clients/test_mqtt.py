@@ -88,11 +88,16 @@ class Mosquitto:
             f"{topic} is not in {[(each, payload[:80]) for each, payload, _ in self.received[since:]]}"
         )
 
-    def kept(self, *options: str) -> dict[str, str]:
-        """What the broker tells whoever joins."""
+    def kept(self, *topics: str) -> dict[str, str]:
+        """What the broker tells whoever joins; asked until some topics are among it, for it is heard for a second."""
         command = ["mosquitto_sub", "-h", "127.0.0.1", "-p", str(self.port), "-t", "#", "--retained-only", "-W", "1"]
-        done = subprocess.run([*command, "-F", "%t %p", *options], capture_output=True, text=True, check=False)
-        return dict(line.split(" ", 1) for line in done.stdout.splitlines())
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            done = subprocess.run([*command, "-F", "%t %p"], capture_output=True, text=True, check=False)
+            told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+            if told.keys() >= {*topics}:
+                return told
+            assert time.monotonic() < deadline_s, told
 
     def _read(self, reader: "subprocess.Popen[str]") -> None:
         assert reader.stdout is not None
@@ -128,13 +133,13 @@ def test_what_is_so_is_kept_and_what_happens_is_told(
     show.publish(script.end(), script.frame("unknown", 2.1))
     broker.wait_for("mird/desk/1/event", lambda payload: '"end"' in payload)
     broker.wait_for("mird/desk/1/label", equals("unknown"))
-    kept = broker.kept()
+    kept = broker.kept("mird/status", "mird/desk/1/label", "mird/desk/state")
     assert (kept["mird/status"], kept["mird/desk/1/label"]) == ("online", "unknown")
     assert json.loads(kept["mird/desk/state"])["state"] == "LIVE"
     assert not [topic for topic in kept if topic.endswith(("/event", "/level"))]
     assert bridge.end() == 0
     broker.wait_for("mird/status", equals("offline"))
-    kept = broker.kept()
+    kept = broker.kept("mird/status", "mird/desk/1/label")
     assert (kept["mird/status"], kept["mird/desk/1/label"]) == ("offline", "none")
 
 
@@ -151,7 +156,12 @@ def test_home_assistant_is_told_what_there_is(
     assert config["availability_topic"] == "stage/left/status"
     assert config["unique_id"] == "stage_left_desk_channel_2"
     assert config["device"]["identifiers"] == ["stage_left_desk"]
-    kept = broker.kept()
+
+    def configured() -> set[str]:
+        return {topic for topic, _, _ in broker.received if topic.startswith("homeassistant/")}
+
+    bridge.wait_until(lambda: len(configured()) >= 1 + 3 * 2)
+    kept = broker.kept(*configured())
     configs = [json.loads(payload) for topic, payload in kept.items() if topic.startswith("homeassistant/")]
     assert len(configs) == 1 + 3 * 2
     assert len({config["unique_id"] for config in configs}) == len(configs)

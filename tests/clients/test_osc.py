@@ -163,6 +163,7 @@ def test_targets_that_are_not_there_are_told_of_once_and_keep_nobody_from_the_ot
     bridge = run_bridge("osc", *to, "--listen", "none")
     show.publish(script.state(), *(script.frame(end_s=1 + number / 10) for number in range(20)), script.start())
     dumps[0].wait_for('"start" "viola"')
+    bridge.wait_for_log("OSC target no-such-host.invalid:7476: ")  # a look-up may take its time
     assert bridge.log.count(f"OSC target {nobody}: Connection refused") == 1
     assert bridge.log.count("OSC target no-such-host.invalid:7476: ") == 1
     assert bridge.end() == 0

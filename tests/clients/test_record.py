@@ -69,6 +69,7 @@ def test_what_was_told_before_a_crash_is_there(
     show: "Show", script: "type[Script]", run_bridge: "RunBridge", tmp_path: Path
 ) -> None:
     bridge = run_bridge("record", tmp_path / "out", "--kind", "event", "--format", "json", "--format", "audacity")
+    bridge.wait_for_log("recording to")
     show.publish(*(each for _ in range(50) for each in (script.start(), script.end())))
     bridge.wait_until(lambda: len(only(tmp_path / "out", "*.jsonl").splitlines()) >= 20)
     bridge.end(signal.SIGKILL)

@@ -91,7 +91,7 @@ def join(publisher: Publisher) -> Iterator[Join]:
         subscriber = Subscriber(publisher.endpoint, **options)  # type: ignore[arg-type]
         subscribers.append(subscriber)
         for _ in subscriber._prefixes():
-            assert publisher._socket.poll(5000)
+            assert publisher._socket.poll(30_000)
             publisher.service()
             if all(prefix in publisher._subscriptions.prefixes for prefix in subscriber._prefixes()):
                 break
@@ -105,7 +105,7 @@ def join(publisher: Publisher) -> Iterator[Join]:
 def take(subscriber: Subscriber, n: int) -> list[Message]:
     messages = []
     for _ in range(n):
-        message = subscriber.recv(5.0)
+        message = subscriber.recv(30.0)
         assert message is not None
         messages.append(message)
     return messages
@@ -189,11 +189,13 @@ def test_too_old_messages_are_dropped_and_counted(publisher: Publisher, join: Jo
     for _ in range(5):
         publisher.publish(LEVEL)
     time.sleep(0.25)
-    assert subscriber.recv(0.01) is None
-    assert subscriber.n_dropped == 5
-    publisher.publish(LEVEL)
-    (message,) = take(subscriber, 1)
-    assert message.seq == 5
+    while subscriber.n_dropped < 5:
+        assert subscriber.recv(0.05) is None
+    message = None
+    while message is None:  # on a busy machine one more may grow too old on its way
+        publisher.publish(LEVEL)
+        message = subscriber.recv(0.05)
+    assert message.seq == subscriber.n_dropped
     assert subscriber.n_missed == 0
 
 
@@ -202,19 +204,19 @@ def test_a_slow_reader_sees_how_many_it_missed() -> None:
         Publisher("tcp://127.0.0.1:*", high_water_mark=5) as publisher,
         Subscriber(publisher.endpoint, kinds=("state",)) as subscriber,
     ):
-        assert publisher._socket.poll(5000)
+        assert publisher._socket.poll(30_000)
         publisher.service()
         large = dataclasses.replace(STATE, classes=tuple(f"{i:060d}" for i in range(200)))
         for _ in range(3000):
             publisher.publish(large)
         n_read = 0
-        while subscriber.recv(0.2) is not None:
-            n_read += 1
-        publisher.publish(STATE)
-        (last,) = take(subscriber, 1)
-        assert last.seq == 3000
+        while (message := subscriber.recv(0.2)) is None or message.seq < 3000:
+            if message is None:  # all is read that was kept: there is room for one more
+                publisher.publish(STATE)
+            else:
+                n_read += 1
         assert subscriber.n_missed > 0
-        assert n_read + subscriber.n_missed == 3000
+        assert n_read + subscriber.n_missed == message.seq
 
 
 def test_the_publisher_may_start_later_and_restart() -> None:
@@ -249,7 +251,7 @@ def test_a_hostile_publisher() -> None:
         socket.linger = 0
         port = socket.bind_to_random_port("tcp://127.0.0.1")
         with Subscriber(f"tcp://127.0.0.1:{port}", kinds=("level",)) as subscriber:
-            assert socket.poll(5000)
+            assert socket.poll(30_000)
             topic, payload = encode(LEVEL)
             bad = [
                 [topic],

@@ -138,6 +138,9 @@ def test_all_bridges_tell_the_same(user: "User", demonstration: "Demonstration",
                 ("record", tmp_path / "show"),
             )
         ]
+        for bridge in bridges:  # each says so when it is ready
+            assert bridge.stderr is not None
+            assert any("waiting for mird at" in line for line in iter(bridge.stderr.readline, ""))
         wait_until(lambda: rig.notes == [] and "mird/status" in dict(rig.mqtt), lambda: str(rig.mqtt))
         source = f"file:{demonstration.path}"
         daemon = start("run", "--quiet", "--source", source, "--loop")
@@ -176,8 +179,9 @@ def test_all_bridges_tell_the_same(user: "User", demonstration: "Demonstration",
 
         notes = NoteMap()
         expected = [(notes.note(label), event == "start") for event, label in heard]
+        # None hangs; the monitor prints in its own time.
+        wait_until(lambda: sum(on for _, on in rig.notes) * 2 == len(rig.notes), lambda: str(rig.notes))
         assert rig.notes[: len(expected)] == expected
-        assert sum(on for _, on in rig.notes) * 2 == len(rig.notes)  # none hangs
         told_mqtt = [json.loads(payload) for topic, payload in rig.mqtt if topic.endswith("/1/event")]
         assert [(each["event"], each["label"]) for each in told_mqtt][: len(heard)] == heard
         (lines,) = (tmp_path / "show").glob("*.jsonl")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import soundfile
+from tests.end_to_end.conftest import PATIENCE_S, quickest
 
 from mird.clients.control import ControlClient
 from mird.clients.errors import ClientError
@@ -35,11 +36,10 @@ def is_event(kind: str, **values: object) -> Any:
     return lambda message: message["kind"] == "event" and message["event"] == kind and values.items() <= message.items()
 
 
-def ends(process: subprocess.Popen[bytes], began_s: float) -> int:
-    """The exit status, within the time; the best that a busy machine can do is noted by the caller."""
-    status = process.wait(30)
-    assert time.monotonic() - began_s < ENDS_WITHIN_S
-    return status
+def ending_s(process: subprocess.Popen[bytes], began_s: float) -> float:
+    """How long a process took to end in order."""
+    assert process.wait(PATIENCE_S) == 0
+    return time.monotonic() - began_s
 
 
 def assert_said_goodbye(listener: "Listener", start: dict[str, Any]) -> None:
@@ -53,17 +53,21 @@ def assert_said_goodbye(listener: "Listener", start: dict[str, Any]) -> None:
 def test_a_signal_ends_the_running_events_and_the_daemon(
     user: "User", demonstration: "Demonstration", number: signal.Signals
 ) -> None:
-    with (
-        user.daemon("--source", f"file:{demonstration.path}", "--loop") as process,
-        user.listening("event") as listener,
-    ):
-        start = listener.first(is_event("start"))
-        began_s = time.monotonic()
-        process.send_signal(number)
-        assert ends(process, began_s) == 0
-        assert_said_goodbye(listener, start)
-    assert not list((user.folder / "runtime" / "mird").iterdir()), "its socket is gone"
-    assert not (user.folder / "publish").exists()
+    def attempt() -> float:
+        with (
+            user.daemon("--source", f"file:{demonstration.path}", "--loop") as process,
+            user.listening("event") as listener,
+        ):
+            start = listener.first(is_event("start"))
+            began_s = time.monotonic()
+            process.send_signal(number)
+            took_s = ending_s(process, began_s)
+            assert_said_goodbye(listener, start)
+        assert not list((user.folder / "runtime" / "mird").iterdir()), "its socket is gone"
+        assert not (user.folder / "publish").exists()
+        return took_s
+
+    assert quickest(attempt, ENDS_WITHIN_S) < ENDS_WITHIN_S
 
 
 def test_an_end_that_hangs_is_ended_by_a_second_interrupt(user: "User", demonstration: "Demonstration") -> None:
@@ -88,26 +92,30 @@ def test_an_end_that_hangs_is_ended_by_a_second_interrupt(user: "User", demonstr
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(2.0)
         process.send_signal(signal.SIGINT)
-        assert process.wait(5.0) == -signal.SIGINT
+        assert process.wait(PATIENCE_S) == -signal.SIGINT
     finally:
         process.kill()
         process.communicate()
 
 
 def test_a_request_ends_it_too(user: "User", demonstration: "Demonstration") -> None:
-    with (
-        user.daemon("--source", f"file:{demonstration.path}", "--loop", "--fast") as process,
-        user.listening("event") as listener,
-    ):
-        start = listener.first(is_event("start"))
-        with ControlClient(user.control) as daemon:
-            status = daemon.request("status")
-            assert status["state"] == "LIVE"
-            assert status["publish"] == user.publish
-            began_s = time.monotonic()
-            assert daemon.request("stop") == {}
-        assert ends(process, began_s) == 0
-        assert_said_goodbye(listener, start)
+    def attempt() -> float:
+        with (
+            user.daemon("--source", f"file:{demonstration.path}", "--loop", "--fast") as process,
+            user.listening("event") as listener,
+        ):
+            start = listener.first(is_event("start"))
+            with ControlClient(user.control) as daemon:
+                status = daemon.request("status")
+                assert status["state"] == "LIVE"
+                assert status["publish"] == user.publish
+                began_s = time.monotonic()
+                assert daemon.request("stop") == {}
+            took_s = ending_s(process, began_s)
+            assert_said_goodbye(listener, start)
+        return took_s
+
+    assert quickest(attempt, ENDS_WITHIN_S) < ENDS_WITHIN_S
 
 
 def test_a_daemon_that_was_killed_leaves_nothing_in_the_way(user: "User", demonstration: "Demonstration") -> None:
@@ -194,20 +202,24 @@ def terminal(user: "User", *arguments: str) -> Iterator[Terminal]:
         one.close()
 
 
-def assert_live_then_left(terminal: Terminal) -> None:
-    """Ctrl-C ends a live view: the screen that was there before is back, with the cursor and the keyboard's modes."""
+def leaving_s(terminal: Terminal) -> float:
+    """How long Ctrl-C takes to end a live view.
+
+    The screen that was there before is back, with the cursor and the keyboard's modes.
+    """
     terminal.await_text(b"\x1b[?1049h")
     terminal.await_text(b"LIVE")
     began_s = time.monotonic()
     terminal.type(b"\x03")
     assert terminal.await_end() in (0, 130)
-    assert time.monotonic() - began_s < 2 * ENDS_WITHIN_S
+    took_s = time.monotonic() - began_s
     after = terminal.written.rpartition(b"\x1b[?1049l")
     assert after[1], "the screen was given back"
     assert b"\x1b[?25h" in terminal.written, "the cursor shows"
     assert terminal.written.rindex(b"\x1b[?25h") > terminal.written.rindex(b"\x1b[?25l")
     assert terminal.modes_now() == terminal.modes
     assert b"Traceback" not in terminal.written
+    return took_s
 
 
 @pytest.mark.pulseaudio
@@ -216,11 +228,16 @@ def test_on_a_terminal_without_a_microphone_the_demonstration_is_shown_live(
 ) -> None:
     null_sink.kill()
     user.environment |= null_sink.environment
-    with terminal(user, program, "run", "--or-demo") as shown:
-        shown.await_text(b"demo.flac")
-        shown.await_text(b"start  ")
-        assert_live_then_left(shown)
-        assert b"Heard in" in shown.written.rpartition(b"\x1b[?1049l")[2], "the summary stays on the screen"
+
+    def attempt() -> float:
+        with terminal(user, program, "run", "--or-demo") as shown:
+            shown.await_text(b"demo.flac")
+            shown.await_text(b"start  ")
+            took_s = leaving_s(shown)
+            assert b"Heard in" in shown.written.rpartition(b"\x1b[?1049l")[2], "the summary stays on the screen"
+        return took_s
+
+    assert quickest(attempt, 2 * ENDS_WITHIN_S) < 2 * ENDS_WITHIN_S
 
 
 @pytest.mark.pulseaudio
@@ -228,10 +245,15 @@ def test_on_a_terminal_with_a_microphone_it_is_listened_to(
     null_sink: "NullSink", user: "User", program: str, demonstration: "Demonstration"
 ) -> None:
     user.environment |= null_sink.environment
-    with null_sink.playing(demonstration.path), terminal(user, program, "run", "--or-demo") as shown:
-        shown.await_text(b"default")
-        assert_live_then_left(shown)
-    assert b"demo.flac" not in shown.written
+
+    def attempt() -> float:
+        with null_sink.playing(demonstration.path), terminal(user, program, "run", "--or-demo") as shown:
+            shown.await_text(b"default")
+            took_s = leaving_s(shown)
+        assert b"demo.flac" not in shown.written
+        return took_s
+
+    assert quickest(attempt, 2 * ENDS_WITHIN_S) < 2 * ENDS_WITHIN_S
 
 
 def test_a_source_that_is_set_is_no_demonstration(user: "User", demonstration: "Demonstration") -> None:

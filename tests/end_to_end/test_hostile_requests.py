@@ -163,6 +163,9 @@ def test_a_full_disk_during_an_enrolment(user: "User", demonstration: "Demonstra
         assert (done.returncode, done.stdout) == (6, "")
         assert "cannot be written: File too large; it is as it was before: make room" in done.stderr
         assert done.stderr.count("\n") == 1
+        listener.first(
+            lambda message: message["kind"] == "frame" and message["label"] not in ("silence", "unknown")
+        )  # there is something to correct
         assert user.run("correct", "second").returncode == 6
         assert daemon.classes() == before
         assert user.support.read_bytes() == file

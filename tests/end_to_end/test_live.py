@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import soundfile
+from tests.end_to_end.conftest import PATIENCE_S
 
 from mird.clients.control import ControlClient
 
@@ -245,7 +246,7 @@ def test_thresholds_and_gates_outlive_a_restart_and_status_and_stop(user: "User"
         assert daemon.calibrate(1)["channels"][1]["silence_dbfs"] is not None
         stopped = user.run("stop")
         assert (stopped.returncode, stopped.stdout, stopped.stderr) == (0, "", "")
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_S) == 0
         alone = user.run("stop")
         assert alone.returncode == 8
     with user.daemon(*source), user.listening("frame"), ControlClient(user.control) as daemon:

@@ -18,10 +18,15 @@ def free_port() -> int:
     return port
 
 
+def addresses() -> tuple[str, str]:
+    """Two that are free now."""
+    return f"tcp://0.0.0.0:{free_port()}", f"tcp://0.0.0.0:{free_port()}"
+
+
 def test_a_daemon_is_taught_from_elsewhere_by_who_has_a_key(user: "User", demonstration: "Demonstration") -> None:
-    publish, control = (f"tcp://0.0.0.0:{free_port()}" for _ in range(2))
-    source = ("--source", f"file:{demonstration.path}", "--loop", "--publish", publish, "--control", control)
-    refused = user.run("run", "--quiet", *source)
+    source = ("--source", f"file:{demonstration.path}", "--loop")
+    publish, control = addresses()
+    refused = user.run("run", "--quiet", *source, "--publish", publish, "--control", control)
     assert refused.returncode == 7
     assert "make them with: mird keys server" in refused.stderr
 
@@ -31,7 +36,8 @@ def test_a_daemon_is_taught_from_elsewhere_by_who_has_a_key(user: "User", demons
     assert user.run("keys", "remove", "stranger").returncode == 0
     stage, stranger = (("--keys", user.folder / name) for name in ("stage", "stranger"))
 
-    with user.daemon(*source):
+    publish, control = addresses()
+    with user.daemon(*source, "--publish", publish, "--control", control):
         user.environment["MIRD_PUBLISH"] = publish
         with user.listening() as listener:  # the daemon's own user has a key in the usual place
             listener.first(lambda message: message["kind"] == "state" and message["state"] == "LIVE")

@@ -1,6 +1,7 @@
 """Real sound in, the right instruments out in another process: from a sound server, from files, from a pipe."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,21 @@ N_RIGHT = 4
 
 def maps(lines: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines.splitlines()]
+
+
+def silence_again(n_frames: int) -> Callable[[dict[str, Any]], bool]:
+    """Of messages in their order: whether so many frames in a row were silent since something sounded."""
+    sounded, n_silent = False, 0
+
+    def is_so(message: dict[str, Any]) -> bool:
+        nonlocal sounded, n_silent
+        if message["kind"] == "frame":
+            silent = message["label"] == "silence"
+            sounded = sounded or not silent
+            n_silent = n_silent + 1 if silent and sounded else 0
+        return n_silent >= n_frames
+
+    return is_so
 
 
 def assert_in_order(events: list[dict[str, Any]]) -> None:
@@ -47,8 +63,7 @@ def test_what_a_microphone_hears_is_named(null_sink: "NullSink", user: "User", d
         listener.first(lambda message: message["kind"] == "frame" and message["label"] == "silence")
         assert not listener.received("event")
         null_sink.play(demonstration.path)
-        n_before = len(listener.received("frame"))
-        listener.first(lambda message: message["kind"] == "frame" and message["seq"] > n_before + 10)
+        listener.first(silence_again(20))  # two seconds; the pauses between the instruments have one
         frames, events = listener.received("frame"), listener.received("event")
     sounding = [frame for frame in frames if frame["label"] != "silence"]
     assert all(frame["label"] == "silence" for frame in frames[-5:]), "nothing sounds any more"

@@ -8,7 +8,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.end_to_end.systemd.conftest import Machine
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]  # the first of them boots the machine
 
 NAME = "eve"
 
