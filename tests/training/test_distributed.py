@@ -48,7 +48,7 @@ leave_world(world)
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     return subprocess.run(
-        [str(each) for each in command], capture_output=True, text=True, check=False, timeout=100, env=environment
+        [str(each) for each in command], capture_output=True, text=True, check=False, timeout=500, env=environment
     )
 
 

@@ -300,12 +300,12 @@ sys.exit(status)
 """
     arguments = ["evaluate", str(orchestra), "--json", "--engine", str(trained.folder / "encoder-int8.onnx")]
     command = [sys.executable, "-c", program, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["way"] == 6
     for other in ("train", "render"):
         arguments = [other, str(orchestra), "--out", str(trained.folder / "never")]
-        done = subprocess.run([*command[:3], *arguments], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run([*command[:3], *arguments], capture_output=True, text=True, check=False, timeout=500)
         assert done.returncode == 10
         assert "install it with: pip install 'mird[train]'" in done.stderr
         assert len(done.stderr.splitlines()) == 1

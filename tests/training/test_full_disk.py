@@ -35,7 +35,7 @@ for write in (lambda: write_card(model, card, path), lambda: quantise(source, pi
 
 def limited(n_kib: int, *command: str | Path) -> subprocess.CompletedProcess[str]:
     limit = ["sh", "-c", f'ulimit -f {2 * n_kib}; exec "$@"', "sh", *map(str, command)]
-    return subprocess.run(limit, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(limit, capture_output=True, text=True, timeout=500, check=False)
 
 
 def last(done: subprocess.CompletedProcess[str]) -> str:

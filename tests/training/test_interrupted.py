@@ -27,7 +27,7 @@ def end(command: Sequence[object], number: signal.Signals, ready: Callable[[], o
                 assert process.poll() is None, process.communicate()[1]
                 time.sleep(0.002)
             process.send_signal(number)
-            printed = process.communicate(timeout=60)[1]
+            printed = process.communicate(timeout=500)[1]
         finally:
             process.kill()
     assert "Traceback" not in printed

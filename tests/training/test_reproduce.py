@@ -330,13 +330,11 @@ def test_command_is_interrupted_and_says_so(orchestra: Path, tmp_path: Path) -> 
         tmp_path / "out",
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
-        while (
-            not list((tmp_path / "out").glob("cache/*.npz")) and process.poll() is None and time.monotonic() < deadline
-        ):
+        while not list((tmp_path / "out").glob("cache/*.npz")):
+            assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        printed, said = process.communicate(timeout=60)
+        printed, said = process.communicate(timeout=500)
     assert process.returncode == 130, said
     assert printed == f"{tmp_path}/out/report.md\n"
     first, *_, last = said.splitlines()

@@ -244,7 +244,7 @@ sys.exit(main(sys.argv[1:]))
 """
     options = ["--engine", str(trained.folder / "encoder.onnx"), "--out", str(tmp_path / "out")]
     command = [sys.executable, "-c", program, "evaluate", str(tmp_path), "--suite", str(suite_file), *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     assert (done.returncode, done.stdout) == (10, "")
     assert done.stderr == "mird: error: the report needs matplotlib; install it with: pip install 'mird[report]'\n"
     assert not (tmp_path / "out").exists()

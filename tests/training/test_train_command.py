@@ -138,7 +138,7 @@ def test_interrupted_run_goes_on_to_the_same_weights(trained: Any, orchestra: Pa
             pass
         finally:
             os.close(screen)
-        assert process.wait(60) == 130, shown.decode()
+        assert process.wait(500) == 130, shown.decode()
     stopped = re.search(rb"stopped at step (\d+); go on with --resume", shown)
     assert stopped, shown.decode()
     step = int(stopped.group(1))
