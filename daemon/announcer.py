@@ -78,6 +78,8 @@ class Announcer:
         if due:
             self._beat_s = time.monotonic()
             self._beat(source, stream, status)
+            if self._told is not None:
+                self._notifier.status(_line(self._told[0]))  # again: systemd may have been too busy to take it
         return due
 
     @property
@@ -85,7 +87,7 @@ class Announcer:
         return self._progress.degraded or self._recognizer.degraded
 
     def _announce(self, source: str, stream: Stream | None, status: CaptureStatus, snapshot: Snapshot) -> None:
-        line = f"{status.state}: {status.detail}"
+        line = _line(status)
         if (logged := re.sub(r"\d+", "", line)) != self._logged:  # what differs in a number of seconds is told once
             self._logged = logged
             troubled = status.state in (CaptureState.STALLED, CaptureState.LOST)
@@ -126,3 +128,8 @@ class Announcer:
                 degraded=self._degraded,
             )
         )
+
+
+def _line(status: CaptureStatus) -> str:
+    """What a person reads of it."""
+    return f"{status.state}: {status.detail}"

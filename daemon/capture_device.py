@@ -171,8 +171,14 @@ class DeviceCapture:
         live = f"{audio_input.device.name!r}, {stream.rate_hz} Hz, channel{'s'[: len(stream.channels) > 1]} {channels}"
         n_overflows, n_gaps = self._status.n_overflows, self._status.n_gaps
         origin_ns = stream.opened_mono_ns
+        looked_ns = time.monotonic_ns()
         while True:
-            age_s = (time.monotonic_ns() - audio_input.last_block_ns) / 1e9
+            now_ns = time.monotonic_ns()
+            if (now_ns - looked_ns) / 1e9 > _STALLED_S:  # this process was paused: what came meanwhile is written first
+                self._stop.wait(_STALLED_S)
+                now_ns = time.monotonic_ns()
+            looked_ns = now_ns
+            age_s = (now_ns - audio_input.last_block_ns) / 1e9
             stepped_ns, origin_ns = (
                 (stream.clock.origin_ns or origin_ns) - origin_ns,
                 stream.clock.origin_ns or origin_ns,

@@ -123,7 +123,7 @@ class Notifier:
             self._send("WATCHDOG=1")
 
     def status(self, text: str) -> None:
-        """The line that ``systemctl status`` shows; sent where it has changed."""
+        """The line that ``systemctl status`` shows; sent where it has changed, or was not taken."""
         with self._lock:
             self._text = text
             self._show()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,6 +96,16 @@ def recordings() -> Path:
     return Path(folder).resolve(strict=True)
 
 
+def quickest(measure: Callable[[], float], below_s: float) -> float:
+    """The least of up to three times, for a bound that a pause of this machine breaks, too."""
+    least_s = measure()
+    for _ in range(2):
+        if least_s < below_s:
+            break
+        least_s = min(least_s, measure())
+    return least_s
+
+
 class NullSink:
     """A PulseAudio server of its own with one null sink: what is played into it can be recorded from it.
 
@@ -136,7 +146,7 @@ class NullSink:
             self._server = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        deadline_s = time.monotonic() + 10.0
+        deadline_s = time.monotonic() + 60.0
         while subprocess.run(["pactl", "info"], env=environment, capture_output=True, check=False).returncode != 0:
             if self._server.poll() is not None or time.monotonic() > deadline_s:
                 self.kill()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+from tests.conftest import quickest
 
 from mird.daemon.capture import Capture, CaptureState, SourceSpec, Stream, open_capture
 from mird.daemon.errors import SourceError
@@ -63,7 +64,7 @@ def test_a_fast_file_waits_for_its_reader(tmp_path: Path) -> None:
     soundfile.write(path, noise(30 * RATE_HZ, 1), RATE_HZ)
     capture = opened(path, fast=True)
     stream = started(capture)
-    assert stream.ring.wait_for_data(stream.ring.n_frames - 2_000, 10.0)
+    assert stream.ring.wait_for_data(stream.ring.n_frames - 2_000, 30.0)
     assert not stream.ring.wait_for_data(stream.ring.n_frames, 0.1), "it is as full as blocks go, and stays so"
     assert len(drained(stream)) == 30 * RATE_HZ
     capture.stop()
@@ -72,22 +73,24 @@ def test_a_fast_file_waits_for_its_reader(tmp_path: Path) -> None:
 def test_a_paced_file_keeps_real_time_without_drift(tmp_path: Path) -> None:
     path = tmp_path / "second.wav"
     soundfile.write(path, noise(RATE_HZ, 1), RATE_HZ)
-    capture = opened(path)
-    before_ns, before_utc_ns = time.monotonic_ns(), time.time_ns()
-    stream = started(capture)
-    assert before_ns <= stream.opened_mono_ns <= time.monotonic_ns()
-    assert abs(stream.opened_utc_ns - before_utc_ns) < 50_000_000
-    early_s, late_s = [], []
-    for n in range(2_205, RATE_HZ + 1, 2_205):
-        assert stream.ring.wait_for_data(2_205, 2.0)
-        late_s.append((time.monotonic_ns() - stream.opened_mono_ns) / 1e9 - n / RATE_HZ)
-        early_s.append(-late_s[-1])
-        stream.ring.read(2_205)
-    capture.stop()
-    assert not stream.lossless
-    assert max(early_s) <= 0.0, "no sample comes before its time"
-    assert sorted(late_s)[len(late_s) // 2] < 0.02, "the median of ten is under 20 ms late"
-    assert abs(stream.mono_ns(0) - stream.opened_mono_ns) < 20_000_000
+
+    def lateness_s() -> float:
+        capture = opened(path)
+        before_ns, before_utc_ns = time.monotonic_ns(), time.time_ns()
+        stream = started(capture)
+        assert before_ns <= stream.opened_mono_ns <= time.monotonic_ns()
+        assert before_utc_ns <= stream.opened_utc_ns <= time.time_ns()
+        late_s = []
+        for n in range(2_205, RATE_HZ + 1, 2_205):
+            assert stream.ring.wait_for_data(2_205, 30.0)
+            late_s.append((time.monotonic_ns() - stream.opened_mono_ns) / 1e9 - n / RATE_HZ)
+            stream.ring.read(2_205)
+        capture.stop()
+        assert not stream.lossless
+        assert min(late_s) >= 0.0, "no sample comes before its time"
+        return max(sorted(late_s)[len(late_s) // 2], abs(stream.mono_ns(0) - stream.opened_mono_ns) / 1e9)
+
+    assert quickest(lateness_s, 0.02) < 0.02, "the median of ten is under 20 ms late, and so is the clock"
 
 
 def test_a_loop_goes_on_without_a_gap_until_it_is_stopped(tmp_path: Path) -> None:
@@ -98,7 +101,7 @@ def test_a_loop_goes_on_without_a_gap_until_it_is_stopped(tmp_path: Path) -> Non
     stream = started(capture)
     taken: list[NDArray[np.float32]] = []
     while sum(map(len, taken)) < 20_000:
-        assert stream.ring.wait_for_data(1, 2.0)
+        assert stream.ring.wait_for_data(1, 30.0)
         taken.append(stream.ring.read(1_000).samples)
     assert capture.status.state is CaptureState.LIVE
     capture.stop()
@@ -124,18 +127,23 @@ def test_only_the_selected_channels_enter_the_ring_in_their_order(tmp_path: Path
 def test_stop_ends_a_paced_and_a_blocked_file_at_once(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     soundfile.write(path, noise(20 * RATE_HZ, 1), RATE_HZ)
-    for fast in (False, True):
+
+    def stopping_s(*, fast: bool) -> float:
         capture = opened(path, fast=fast)
         capture.stop()  # before the start it does nothing
         capture = opened(path, fast=fast)
         stream = started(capture)
-        assert stream.ring.wait_for_data(100, 2.0)
+        assert stream.ring.wait_for_data(100, 30.0)
         began_s = time.monotonic()
         capture.stop()
         capture.stop()
-        assert time.monotonic() - began_s < 0.3
+        took_s = time.monotonic() - began_s
         assert stream.ring.closed
         assert capture.status.state is CaptureState.ENDED
+        return took_s
+
+    assert quickest(lambda: stopping_s(fast=False), 0.3) < 0.3
+    assert quickest(lambda: stopping_s(fast=True), 0.3) < 0.3
 
 
 def whole(path: Path, suffix: str) -> bytes:
@@ -248,7 +256,7 @@ def test_a_fault_of_our_own_ends_the_stream_and_is_told(
     capture = opened(tmp_path / "a.wav", fast=True)
     monkeypatch.setattr(capture, "_n_block", "no number")
     stream = started(capture)
-    deadline_s = time.monotonic() + 5.0
+    deadline_s = time.monotonic() + 30.0
     while capture.status.state is not CaptureState.ENDED and time.monotonic() < deadline_s:
         time.sleep(0.005)
     assert stream.ring.drained

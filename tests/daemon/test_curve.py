@@ -239,7 +239,7 @@ def test_a_disk_that_does_not_answer_keeps_no_message_waiting(beating: Beating, 
         until_s = time.monotonic() + 3 * LOOK_S
         try:
             while time.monotonic() < until_s:
-                message = subscriber.recv(LOOK_S)
+                message = subscriber.recv(PATIENCE_S)
                 assert isinstance(message, Heartbeat), "it waits for the disk"
         finally:
             with hanging.open("wb"):  # waits for who reads: so it was looked at meanwhile

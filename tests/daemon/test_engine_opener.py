@@ -153,6 +153,10 @@ class Mortal(Recognizer):
         return super().recognise(windows, support)
 
 
+def on_gpu(frame: Frame) -> bool:
+    return frame.engine.startswith("cupy+tensorrt: ")
+
+
 def test_the_show_goes_on_when_the_gpu_is_lost(
     encoder: Encoder, store: SupportStore, demonstration: Samples, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -188,20 +192,18 @@ def test_the_show_goes_on_when_the_gpu_is_lost(
         assert publisher.await_subscriber(10.0)
         thread.start()
         try:
-            until(lambda: len(frames) >= 5)
-            assert all(frame.engine.startswith("cupy+tensorrt: ") and not frame.degraded for frame in frames[-3:])
+            until(lambda: len(frames) >= 5 and all(on_gpu(frame) and not frame.degraded for frame in frames[-3:]))
             gpu.lost = True
-            lost_s = time.monotonic()
-            until(lambda: frames[-1].degraded)
-            assert time.monotonic() - lost_s < 1.0
-            assert frames[-1].engine.startswith(f"{of_cpu}: ")
+            lost_ns = time.monotonic_ns()
+            until(lambda: frames[-1].degraded and frames[-1].engine.startswith(f"{of_cpu}: "))
+            n_later = sum(on_gpu(frame) and frame.t_mono_ns > lost_ns for frame in frames)
+            assert n_later * settings.hop_ms < 1000
             until(lambda: states[-1].degraded and states[-1].engine.startswith(f"{of_cpu}: "))
             wait_for(lambda: any("fallen off the bus; the CPU goes on" in each.message for each in caplog.records))
             wait_for(lambda: sum("no GPU serves: no NVIDIA" in each.message for each in caplog.records) >= 2)  # again
             gpu.lost = False
             recognizer.offer(gpu)  # type: ignore[arg-type]
-            until(lambda: not frames[-1].degraded)
-            assert frames[-1].engine.startswith("cupy+tensorrt: ")
+            until(lambda: on_gpu(frames[-1]) and not frames[-1].degraded)
             numbers = [frame.seq for frame in frames]
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))  # not one hop is missing
         finally:

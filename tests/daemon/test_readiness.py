@@ -28,7 +28,7 @@ from mird.kernels.recognizer import Recognizer
 from mird.kernels.recognizer_device import DeviceRecognizer
 from mird.kernels.recognizer_switching import SwitchingRecognizer
 
-EXTEND = "EXTEND_TIMEOUT_USEC=150000"
+EXTEND = "EXTEND_TIMEOUT_USEC=1500000"
 
 
 class Slow(EngineOpener):
@@ -81,7 +81,7 @@ def run(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> Iterator[Running]:
-    monkeypatch.setattr("mird.daemon.notify.EXTENSION_S", 0.15)
+    monkeypatch.setattr("mird.daemon.notify.EXTENSION_S", 1.5)  # ten messages, and nobody reads yet: the socket is full
     soundfile.write(tmp_path / "show.wav", demonstration, 44_100)
     with sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM) as socket:
         socket.bind(str(tmp_path / "notify"))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mird.clients.subscriber import Subscriber
 from mird.daemon.capture import Capture, CaptureState, CaptureStatus, Stream
+from mird.daemon.messages import State
 from mird.daemon.notify import Notifier
 from mird.daemon.publisher import Publisher
 from mird.daemon.service import Daemon
@@ -94,7 +96,7 @@ def test_a_life_without_a_device(encoder: Encoder, store: SupportStore, told: To
     assert told.messages[:2] == ["STATUS=warming up", "EXTEND_TIMEOUT_USEC=30000000"]
     told.until(lambda message: message == "STATUS=WAITING: there is no audio input")
     for _ in range(4):  # it is alive while it waits
-        told.until(lambda message: message == "WATCHDOG=1", timeout_s=5 * WATCHDOG_S)
+        told.until(lambda message: message == "WATCHDOG=1")
     daemon.stop()
     told.until(lambda message: message == "STOPPING=1")
     thread.join()
@@ -113,6 +115,28 @@ def test_a_loop_that_hangs_is_no_longer_alive(
     while not told.silent(3 * WATCHDOG_S):  # though the main thread still answers
         assert time.monotonic() < deadline_s
     capture.let_go.set()
-    told.until(lambda message: message == "WATCHDOG=1", timeout_s=5 * WATCHDOG_S)
+    told.until(lambda message: message == "WATCHDOG=1")
     daemon.stop()
     thread.join()
+
+
+def test_a_state_that_systemd_was_too_busy_to_take_is_told_again(
+    encoder: Encoder, store: SupportStore, told: Told, tmp_path: Path
+) -> None:
+    capture = NoDevice()
+    daemon = daemon_of(capture, encoder, store, tmp_path)
+    thread = threading.Thread(target=daemon.run)
+    thread.start()
+    try:
+        told.until(lambda message: message == "STATUS=WAITING: there is no audio input")
+        other = Notifier(str(tmp_path / "notify"), watchdog_s=1e-9)
+        while not other.n_unsent:  # until the queue is full
+            other.alive()
+        capture.status = CaptureStatus(CaptureState.LOST, "it went away")
+        with Subscriber(f"ipc://{tmp_path}/publish", ("state",)) as subscriber:
+            while not (isinstance(message := subscriber.recv(20.0), State) and message.state == "LOST"):
+                assert message is not None
+        told.until(lambda message: message == "STATUS=LOST: it went away")
+    finally:
+        daemon.stop()
+        thread.join()

@@ -28,15 +28,6 @@ Values = dict[str, Any]
 Span = tuple[float, float, str]
 
 
-def quickest(attempt: Callable[[], float], limit_s: float) -> float:
-    """How long something took, in the quickest of up to three tries: a machine that pauses is not what is tested."""
-    took_s = attempt()
-    for _ in range(2):
-        if took_s >= limit_s:
-            took_s = min(took_s, attempt())
-    return took_s
-
-
 class Listener:
     """``mird listen --json`` in a process of its own, and what it has received so far."""
 

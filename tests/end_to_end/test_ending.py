@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import soundfile
-from tests.end_to_end.conftest import PATIENCE_S, quickest
+from tests.conftest import quickest
+from tests.end_to_end.conftest import PATIENCE_S
 
 from mird.clients.control import ControlClient
 from mird.clients.errors import ClientError

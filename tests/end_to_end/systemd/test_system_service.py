@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import soundfile
-from tests.end_to_end.conftest import quickest
+from tests.conftest import quickest
 
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Demonstration
