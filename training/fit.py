@@ -27,9 +27,6 @@ Array = NDArray[np.float64]
 THRESHOLD_SHOTS = (1, 3, 5)
 """Shots of the episodes that the threshold is fitted on, in turn."""
 
-CENTRING_PER_CELL = 0.1
-"""No cell loses more than a tenth of itself by the centring."""
-
 PER_REPRESENTATIVE = 10
 MAX_REPRESENTATIVES = 48
 
@@ -132,7 +129,7 @@ def fit_projection(
 
     The cosine does not see the turning, but the weighted L1 does: along the scatter's own axes it counts the strongest
     differences too low, along random ones it ranks as the cosine within a point. What unit vectors of all instruments
-    have in common, and the mean of several shots more than each of them, makes a class like whatever is asked; with it
+    have in common, and the mean of several shots more than each of them, makes a class like whatever is asked. With it
     taken off, what is unknown stands apart.
 
     Parameters
@@ -156,17 +153,16 @@ def fit_projection(
     n_dims = sum(depth.matrix.shape[1] for depth in depths)
     lengths = tuple((weights / np.linalg.norm(weights)).tolist())
     whole = Projection(tuple(depths), lengths, rotation(n_dims), np.zeros(n_dims))
-    return replace(whole, centre=_centre(whole.apply(features), labels, sources, settings.centring))
+    return replace(whole, centre=settings.centring * _mean(whole.apply(features), labels, sources))
 
 
-def _centre(embeddings: NDArray[np.float32], labels: Sequence[str], sources: Sequence[str], centring: float) -> Array:
-    """So many times the mean, shape (n_dims,), in which every (class, source) cell counts the same."""
+def _mean(embeddings: NDArray[np.float32], labels: Sequence[str], sources: Sequence[str]) -> Array:
+    """The mean, shape (n_dims,), in which every (class, source) cell counts the same."""
     cells: dict[tuple[str, str], list[int]] = {}
     for row, cell in enumerate(zip(labels, sources, strict=True)):
         cells.setdefault(cell, []).append(row)
     mean: Array = np.mean([embeddings[rows].mean(0) for rows in cells.values()], axis=0, dtype=np.float64)
-    # Of few cells each is a good part of the mean, and would lose of itself.
-    return min(centring, CENTRING_PER_CELL * len(cells)) * mean
+    return mean
 
 
 def rotation(n_dims: int, seed: int = 0) -> Array:

@@ -73,7 +73,7 @@ class FitSettings:
         Of the whitening, towards the identity: of the embedding that the loss saw, and of the stages before it.
     depth_weights : of the last, the third and the second stage, beside 1 for the embedding that the loss saw
     centring : >= 0
-        What is taken off the embeddings, in times of their mean; less where classes and sources are few.
+        How much of their mean is taken off the embeddings; 1 is all of it.
     stiffness : of the comparison's weights, towards one common weight
     way, shots : of the episodes that comparison and threshold are fitted on
     """
@@ -82,7 +82,7 @@ class FitSettings:
     shrinkage: float = 0.3
     depth_shrinkage: float = 0.6
     depth_weights: tuple[float, float, float] = (1.0, 0.7, 0.7)
-    centring: float = 2.0
+    centring: float = 1.0
     stiffness: float = 0.01
     way: int = 8
     shots: tuple[int, ...] = (1, 2, 3, 5)

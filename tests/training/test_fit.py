@@ -164,18 +164,7 @@ def test_centring_tells_what_is_unknown(clips: tuple[Array, list[str], list[str]
             unknown.append(best[~inside])
         return auroc(np.concatenate(known), np.concatenate(unknown))
 
-    assert 1.0 - told_apart(2.0) < 0.7 * (1.0 - told_apart(0.0))
-
-
-def test_few_cells_are_hardly_centred(clips: tuple[Array, list[str], list[str]]) -> None:
-    """Of two classes, each half of the mean, twice the mean would leave nothing."""
-    embeddings, labels, _ = clips
-    rows = [row for row, label in enumerate(labels) if label in ("class 0", "class 1")]
-    two = embeddings[rows]
-    apply = fit_projection([two] * 4, [labels[row] for row in rows], ["one"] * len(rows), FitSettings()).apply
-    vectors = apply([two] * 4)
-    first, second = np.split(vectors, 2)
-    assert (first @ first.T).mean() > (first @ second.T).mean() + 0.5
+    assert 1.0 - told_apart(1.0) < 0.7 * (1.0 - told_apart(0.0))
 
 
 def test_every_source_counts_the_same(clips: tuple[Array, list[str], list[str]]) -> None:
