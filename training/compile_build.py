@@ -54,7 +54,7 @@ def check_types(library: Any, network: Any, precision: Precision) -> None:
     Raises
     ------
     EngineError
-        A convolution or a matrix product, but for one that gives the embeddings, has another type; a convolution has
+        A convolution or a matrix product, but for the last one, has another type; a convolution has
         weights in int8 and reads what was not quantised, or the other way round; or int8 was asked for, and no
         convolution computes in it.
     """
@@ -66,12 +66,9 @@ def check_types(library: Any, network: Any, precision: Precision) -> None:
         return tensor is not None and getattr(makers.get(tensor.name), "type", None) == library.LayerType.DEQUANTIZE
 
     n_int8 = 0
-    for layer in layers:
-        if layer.type not in (library.LayerType.CONVOLUTION, library.LayerType.MATRIX_MULTIPLY):
-            continue
+    heavy = [each for each in layers if each.type in (library.LayerType.CONVOLUTION, library.LayerType.MATRIX_MULTIPLY)]
+    for layer in heavy[:-1]:  # the last one turns what was divided by its length, in float32
         found = layer.get_output(0).dtype.name
-        if layer.get_output(0).name == network.get_output(0).name:
-            continue  # it turns what was divided by its length, in float32; the output's type is checked below
         if found != wanted:
             raise EngineError(f"layer {layer.name!r} would compute in {found}, and {precision} was asked for")
         if layer.type == library.LayerType.CONVOLUTION:
