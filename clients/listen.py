@@ -88,7 +88,7 @@ Show = Callable[[Message | None], None]
 
 
 def _messages(subscriber: Subscriber, stop: threading.Event | None, show: Show) -> Iterator[Message]:
-    """The messages until `stop` and the state ``ENDED``, which is the last, or a second without any.
+    """The messages until `stop` and the state ``ENDED``, after which nothing is heard, or a second without any.
 
     Meanwhile `show` is called at least each `REFRESH_S`, with None. The second is counted in waits, not by the clock:
     what was sent while this process was held up is still there after it, however long that was.

@@ -97,7 +97,7 @@ def recordings() -> Path:
 
 
 def quickest(measure: Callable[[], float], below_s: float) -> float:
-    """The least of up to three times, for a bound that a pause of this machine breaks, too."""
+    """The least of up to three times, for a bound that a pause of the machine breaks as well."""
     least_s = measure()
     for _ in range(2):
         if least_s < below_s:

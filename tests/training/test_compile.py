@@ -52,6 +52,7 @@ def test_engine_is_compiled_and_found_again(
     nodes = Counter(node.op_type for node in graph_in(load_graph(SHIPPED), precision).graph.node)
     layers = plan.manifest["layers"]
     assert (layers["convolution half"], layers["matrix_multiply half"]) == (53, 5)
+    assert layers["matrix_multiply float"] == 1, "what is divided by its length afterwards"
     assert layers.get("quantize int8", 0) == nodes["QuantizeLinear"]
     assert layers.get("dequantize half", 0) == nodes["DequantizeLinear"]
     assert (nodes["DequantizeLinear"] >= 60) == (precision == "int8")
