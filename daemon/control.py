@@ -94,6 +94,8 @@ class ControlServer:
         The address in force.
     n_requests, n_refused : int
         Requests that came, and those of them that reached no handler.
+    n_replies_dropped : int
+        Replies whose asker had sixteen before them to read, or had gone.
 
     Raises
     ------
@@ -111,12 +113,14 @@ class ControlServer:
         self.endpoint = ""
         self.n_requests = 0
         self.n_refused = 0
+        self.n_replies_dropped = 0
         self._gate: Gate | None = None
         self._handlers = {verb: (handler, requests[verb]) for verb, handler in handlers.items()}
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.set_hwm(16)  # replies that wait for a peer that does not read; what comes after is dropped
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # and told of
         # Twice the limit gets an error reply; a peer that sends still more is disconnected before it fills the memory.
         self._socket.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_REQUEST_BYTES)
         notice_the_vanished(self._socket)
@@ -161,7 +165,7 @@ class ControlServer:
             # From a REQ: identity, an empty part, body; from a DEALER: identity, body.
             *envelope, body = self._socket.recv_multipart(zmq.DONTWAIT)
             reply = self._answer(body)
-            self._socket.send_multipart([*envelope[:2], reply], zmq.DONTWAIT)
+            self._send([*envelope[:2], reply])
             n_answered += 1
             wait_ms = 0
         return n_answered
@@ -174,6 +178,18 @@ class ControlServer:
             if self._gate is not None:
                 self._gate.close()
             self._context.term()
+
+    def _send(self, reply: list[bytes]) -> None:
+        try:
+            self._socket.send_multipart(reply, zmq.DONTWAIT)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            self.n_replies_dropped += 1
+            if self.n_replies_dropped % 100 == 1:
+                _log.warning(
+                    "control reply dropped (%d so far): who asked does not read or has gone", self.n_replies_dropped
+                )
 
     def _answer(self, body: bytes) -> bytes:
         self.n_requests += 1

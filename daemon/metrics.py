@@ -45,6 +45,7 @@ COUNTERS: Final = {
     "n_unsendable": "Messages that the wire format does not allow.",
     "n_requests": "Requests on the control socket.",
     "n_refused": "Requests that were malformed.",
+    "n_replies_dropped": "Replies that were dropped: who asked did not read sixteen before them, or had gone.",
     "n_shut_out": "Connections that were shut out: without a key that is let in, or with too many subscriptions.",
     "n_clips": "Clips of events that were written.",
     "n_clips_dropped": "Clips that were not written: too many at once, or a disk that is full.",

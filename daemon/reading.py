@@ -105,6 +105,7 @@ class Reader:
                 "n_unsendable": self._publisher.n_unsendable,
                 "n_requests": self._control.n_requests,
                 "n_refused": self._control.n_refused,
+                "n_replies_dropped": self._control.n_replies_dropped,
                 "n_shut_out": self._publisher.n_shut_out + self._control.n_shut_out,
                 **({name: getattr(clips, name) for name in CLIP_COUNTERS} if clips else {}),
             },
