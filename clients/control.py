@@ -225,11 +225,12 @@ class ControlClient:
     def _reply(
         self, socket: zmq.Socket[bytes], handshakes: Handshakes, request_id: int, deadline: float
     ) -> dict[str, Any]:
+        """Wait for the reply to this request; late ones to those before it are passed over."""
         while True:
             self._await(socket, handshakes, zmq.POLLIN, deadline)
             reply = _read(socket.recv_multipart()[-1])
             if reply.get("id") in (request_id, None):
-                return reply  # and not the late one to an earlier request
+                return reply
 
     def _await(self, socket: zmq.Socket[bytes], handshakes: Handshakes, event: int, deadline: float) -> None:
         """Wait until the socket can be read from or written to; with keys also for the daemon to let us in."""
