@@ -320,9 +320,7 @@ class SupportStore:
         if not others:
             return "", 0.0
         mean = prototypes((name,), embeddings, np.zeros(len(embeddings), np.intp)).vectors
-        scores = self._recognizer.compare(
-            mean, Prototypes(tuple(known.names[i] for i in others), known.vectors[others], known.averaging[others])
-        )
+        scores = self._recognizer.compare(mean, known.only(others))
         best = int(np.argmax(scores[0]))
         return known.names[others[best]], float(scores[0, best])
 

@@ -46,8 +46,8 @@ def best_pairs(odds: NDArray[np.float32], n_best: int = N_BEST) -> NDArray[np.fl
     return pairs
 
 
-def spread(pairs: NDArray[np.float32], n_classes: int) -> NDArray[np.float32]:
-    """Scores of all classes out of the best few.
+def found_classes(pairs: NDArray[np.float32], n_classes: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Check what a device gave.
 
     Parameters
     ----------
@@ -58,8 +58,9 @@ def spread(pairs: NDArray[np.float32], n_classes: int) -> NDArray[np.float32]:
 
     Returns
     -------
-    NDArray[float32], shape (n, n_classes), range [0, 1]
-        P(same) of the best, zero of the others.
+    numbers : NDArray[intp], shape (n, min(n_best, n_classes))
+        Of the classes, the best first.
+    odds : NDArray[float32], of the same shape
 
     Raises
     ------
@@ -72,6 +73,23 @@ def spread(pairs: NDArray[np.float32], n_classes: int) -> NDArray[np.float32]:
         raise EngineError("gave what is no number")
     if numbers.size and not (numbers.min() >= 0 and numbers.max() < n_classes):
         raise EngineError(f"gave the classes {numbers.min():g} to {numbers.max():g} of {n_classes}")
-    scores = np.zeros((len(pairs), n_classes), np.float32)
-    np.put_along_axis(scores, numbers.astype(np.intp), probabilities(odds), axis=1)
+    return numbers.astype(np.intp), odds
+
+
+def spread(numbers: NDArray[np.intp], odds: NDArray[np.float32], n_classes: int) -> NDArray[np.float32]:
+    """Scores of all classes out of the best few.
+
+    Parameters
+    ----------
+    numbers, odds : NDArray, shape (n, n_found)
+        As of :func:`found_classes`.
+    n_classes : int
+
+    Returns
+    -------
+    NDArray[float32], shape (n, n_classes), range [0, 1]
+        P(same) of the best, zero of the others.
+    """
+    scores = np.zeros((len(numbers), n_classes), np.float32)
+    np.put_along_axis(scores, numbers, probabilities(odds), axis=1)
     return scores

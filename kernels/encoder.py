@@ -63,7 +63,12 @@ class EncoderCard:
             FRONT_END_KEY: self.front_end.to_json(),
             FINGERPRINT_KEY: self.fingerprint,
             HEAD_KEY: json.dumps(
-                {"gamma": _to_text(self.head.gamma), "bias": self.head.bias, "several": self.head.several}
+                {
+                    "gamma": _to_text(self.head.gamma),
+                    "bias": self.head.bias,
+                    "several": self.head.several,
+                    "attention": self.head.attention,
+                }
             ),
             THRESHOLD_KEY: repr(self.unknown_threshold),
             BACKGROUND_KEY: _to_text(self.background),
@@ -85,14 +90,18 @@ class EncoderCard:
         try:
             head = json.loads(metadata[HEAD_KEY])
             gamma, bias, threshold = _from_text(head["gamma"]), float(head["bias"]), float(metadata[THRESHOLD_KEY])
-            several = float(head.get("several", 0.0))  # encoders of before have none
-            if not math.isfinite(bias) or not math.isfinite(several) or not 0 <= threshold <= 1:
-                raise ValueError(f"bias {bias}, several {several}, threshold {threshold}")
+            several, attention = (
+                float(head.get(key, 0.0)) for key in ("several", "attention")
+            )  # not in those of before
+            if not (
+                math.isfinite(bias) and math.isfinite(several) and 0 <= attention < math.inf and 0 <= threshold <= 1
+            ):
+                raise ValueError(f"bias {bias}, several {several}, attention {attention}, threshold {threshold}")
             return cls(
                 metadata[NAME_KEY],
                 FrontEnd.from_json(metadata[FRONT_END_KEY]),
                 metadata[FINGERPRINT_KEY],
-                Head(gamma, bias, several),
+                Head(gamma, bias, several, attention),
                 threshold,
                 _from_text(metadata[BACKGROUND_KEY]).reshape(-1, len(gamma)),
             )

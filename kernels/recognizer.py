@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mird.kernels.encoder import Encoder, EncoderCard
 from mird.kernels.image import picture
 from mird.kernels.scalogram import open_scalogram
-from mird.kernels.similarity import Prototypes, class_logits, probabilities
+from mird.kernels.similarity import Prototypes, judge, probabilities
 
 
 class Recognizer:
@@ -99,6 +99,6 @@ class Recognizer:
     def compare(self, embeddings: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
         """P(same) of embeddings, shape (n, n_dims), and every class, shape (n, n_classes), range (0, 1)."""
         began_s, card = time.perf_counter(), self.card
-        scores = probabilities(class_logits(embeddings, support.vectors, card.head, card.background, support.averaging))
+        scores = probabilities(judge(embeddings, support, card.head, card.background))
         self.seconds["similarity"] = time.perf_counter() - began_s
         return scores

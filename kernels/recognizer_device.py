@@ -5,7 +5,8 @@
     windows -> copy -> scalogram and picture -> encoder -> comparison with the support set -> best classes -> copy back
 
 A hop is one launch and one wait. All arrays are made when it is opened; the support set stays on the device and is
-swapped between two hops. What comes back are the embeddings and the best few classes (:mod:`mird.kernels.best`).
+swapped between two hops. What comes back are the embeddings and the best few classes (:mod:`mird.kernels.best`); the
+second look at the best one is the host's.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mird.kernels.best import spread
+from mird.kernels.best import found_classes, spread
 from mird.kernels.device import Device, Launch, Stage
 from mird.kernels.encoder import EncoderCard
 from mird.kernels.errors import EngineError, ParameterError
 from mird.kernels.plan_cache import BUCKETS
 from mird.kernels.scalogram_bands import check_windows
-from mird.kernels.similarity import Prototypes, class_logits, probabilities
+from mird.kernels.similarity import Prototypes, judge, probabilities, second_look
 from mird.kernels.support_resident import ResidentSupport
 
 N_KEPT: Final = 3
@@ -137,16 +138,19 @@ class DeviceRecognizer:
             self._guarded(self._make_lanes)
         embeddings, pairs = self._run(windows)
         try:
-            scores = spread(pairs, len(support.names))
+            numbers, odds = found_classes(pairs, len(support.names))
         except EngineError as error:
             raise EngineError(f"{self._device.name} {error}") from None
+        if numbers.size:
+            odds = odds + second_look(embeddings, numbers[:, 0], support, self.card.head)[:, None]
+        scores = spread(numbers, odds, len(support.names))
         self.seconds["encoder"] = time.perf_counter() - began_s
         return embeddings, scores
 
     def compare(self, embeddings: NDArray[np.float32], support: Prototypes) -> NDArray[np.float32]:
         """P(same) of embeddings that are on the host, shape (n, n_dims), and every class; on the CPU."""
         card = self.card
-        return probabilities(class_logits(embeddings, support.vectors, card.head, card.background, support.averaging))
+        return probabilities(judge(embeddings, support, card.head, card.background))
 
     def _run(self, windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Embeddings, shape (n, n_dims), and pairs of the best classes, shape (n, n_best, 2)."""

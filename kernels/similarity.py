@@ -2,7 +2,8 @@
 
 P(same) = sigmoid(sum_j gamma_j |q_j - s_j| + bias) (paper, equation 2); the class is the best over the support set
 (equation 3). A class with several shots is compared through the mean of their embeddings, brought back to length one,
-and by a bias that allows for how many recordings that mean is of.
+and by a bias that allows for how many recordings that mean is of. The best class is then looked at once more, through
+those of its shots that the query is most like: that decides whether it is known, and leaves the order of the classes.
 """
 
 from __future__ import annotations
@@ -28,11 +29,38 @@ class Head:
     bias : float
     several : float
         Logits that a class loses by being the mean of very many recordings in the place of one; see :func:`averaging`.
+    attention : float >= 0
+        How much more a shot counts the more it is like the query; see :func:`second_look`. 0: no second look.
     """
 
     gamma: NDArray[np.float32]
     bias: float
     several: float = 0.0
+    attention: float = 0.0
+
+
+@dataclass(frozen=True)
+class Shots:
+    """All shots of a support set, class by class.
+
+    Attributes
+    ----------
+    vectors : NDArray[float32], shape (n_shots, n_dims)
+        Unit vectors.
+    weights : NDArray[float32], shape (n_shots,)
+        What each counts for in its class, above 0.
+    first : NDArray[integer], shape (n_classes + 1,)
+        Where each class begins, and where the last one ends.
+    """
+
+    vectors: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    first: NDArray[np.integer]
+
+    def of(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Vectors, shape (n, n_dims), and weights, shape (n,), of one class."""
+        own = slice(self.first[number], self.first[number + 1])
+        return self.vectors[own], self.weights[own]
 
 
 @dataclass(frozen=True)
@@ -45,15 +73,29 @@ class Prototypes:
     vectors : NDArray[float32], shape (n_classes, n_dims)
     averaging : NDArray[float32], shape (n_classes,)
         Of each class's recordings; zeros where none is given.
+    shots : Shots, optional
+        That the vectors are the means of; without them there is no second look.
     """
 
     names: tuple[str, ...]
     vectors: NDArray[np.float32]
     averaging: NDArray[np.float32] = None  # type: ignore[assignment]  # never read: made as long as the names
+    shots: Shots | None = None
 
     def __post_init__(self) -> None:
         if self.averaging is None:
             object.__setattr__(self, "averaging", np.zeros(len(self.names), np.float32))
+
+    def only(self, numbers: Sequence[int]) -> Prototypes:
+        """Some of the classes, in the order given."""
+        kept = list(numbers)
+        shots = self.shots
+        if shots is not None:
+            own = [np.arange(shots.first[number], shots.first[number + 1]) for number in kept]
+            rows = np.concatenate([np.zeros(0, np.intp), *own])
+            first = np.cumsum([0, *map(len, own)])
+            shots = Shots(shots.vectors[rows], shots.weights[rows], first)
+        return Prototypes(tuple(self.names[i] for i in kept), self.vectors[kept], self.averaging[kept], shots)
 
 
 def averaging(n_recordings: NDArray[np.integer] | int) -> NDArray[np.float32]:
@@ -94,14 +136,18 @@ def prototypes(
     """
     n_dims = embeddings.shape[1]
     vectors = np.zeros((len(names), n_dims), np.float32)
-    np.add.at(vectors, owner, embeddings if weights is None else embeddings * weights[:, None])
+    counts = np.ones(len(embeddings), np.float32) if weights is None else weights
+    np.add.at(vectors, owner, embeddings * counts[:, None])
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if len(names) and not lengths.all():
         raise ParameterError(f"class {names[int(np.argmin(lengths))]!r} has no shot")
     vectors /= lengths
     of = range(len(embeddings)) if recordings is None else recordings
     owners = [number for number, _ in set(zip(owner.tolist(), of, strict=True))]
-    return Prototypes(names, vectors, averaging(np.bincount(owners, minlength=len(names))))
+    order = np.argsort(owner, kind="stable")
+    first = np.searchsorted(owner[order], np.arange(len(names) + 1))
+    shots = Shots(embeddings[order], counts[order], first)
+    return Prototypes(names, vectors, averaging(np.bincount(owners, minlength=len(names))), shots)
 
 
 def logits(queries: NDArray[np.float32], vectors: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
@@ -157,6 +203,68 @@ def class_logits(
         odds -= np.maximum(nearest - odds, np.float32(0.0))
     if averages is not None:
         odds -= np.float32(head.several) * averages
+    return odds
+
+
+def second_look(
+    queries: NDArray[np.float32], best: NDArray[np.integer], support: Prototypes, head: Head
+) -> NDArray[np.float32]:
+    """How many logits more a query's best class has, seen through those of its shots that the query is most like.
+
+    Recordings of a class by several players, or of its several ways to sound, have a mean that is like none of them:
+    what is known is less like it than it could be, and what is unknown is not. So each shot counts ``exp(attention *
+    cosine)`` as much, as in matching networks (Vinyals et al. 2016). Were the classes ordered by this, too, those whose
+    shots are of other players than what is asked would lose half a point (model card).
+
+    Parameters
+    ----------
+    queries : NDArray[float32], shape (n, n_dims)
+    best : NDArray[integer], shape (n,)
+        Number of each query's best class.
+    support : Prototypes
+    head : Head
+
+    Returns
+    -------
+    NDArray[float32], shape (n,)
+        To be added to the logits of all classes.
+    """
+    more = np.zeros(len(queries), np.float32)
+    if support.shots is None or not head.attention:
+        return more
+    for number in set(best.tolist()):
+        vectors, weights = support.shots.of(number)
+        if len(vectors) < 2:
+            continue
+        asked = best == number
+        near = queries[asked]
+        cosines = near @ vectors.T
+        cosines -= cosines.max(axis=1, keepdims=True)  # the nearest shot counts its weight, however great the attention
+        seen = (weights * np.exp(np.float32(head.attention) * cosines)) @ vectors
+        seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-12))
+        more[asked] = (np.abs(seen - near) - np.abs(support.vectors[number] - near)) @ head.gamma
+    return more
+
+
+def judge(
+    queries: NDArray[np.float32], support: Prototypes, head: Head, background: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Logit of "the same instrument" for every query and class: :func:`class_logits` and the second look.
+
+    Parameters
+    ----------
+    queries : NDArray[float32], shape (n, n_dims)
+    support : Prototypes
+    head : Head
+    background : NDArray[float32], shape (n_background, n_dims)
+
+    Returns
+    -------
+    NDArray[float32], shape (n, n_classes)
+    """
+    odds = class_logits(queries, support.vectors, head, background, support.averaging)
+    if odds.size:
+        odds += second_look(queries, odds.argmax(axis=1), support, head)[:, None]
     return odds
 
 

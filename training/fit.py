@@ -17,7 +17,7 @@ from scipy.cluster.vq import kmeans2
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from mird.kernels.similarity import Head, class_logits, prototypes
+from mird.kernels.similarity import Head, judge, prototypes
 from mird.training.episodes import Pool, draw_episode
 from mird.training.errors import TrainingError
 from mird.training.recipe import FitSettings
@@ -328,7 +328,7 @@ def fit_threshold(
         chosen = np.concatenate(episode.support)
         classes = prototypes(episode.labels, embeddings[chosen], owner, recordings=[take_of[clip] for clip in chosen])
         queries = embeddings[[clip for clip, _ in episode.queries]]
-        odds = class_logits(queries, classes.vectors, head, background, classes.averaging).max(axis=1)
+        odds = judge(queries, classes, head, background).max(axis=1)
         for (_, truth), best in zip(episode.queries, odds, strict=True):
             (outside if truth < 0 else inside).append(float(best))
     candidates = np.sort(np.concatenate([inside, outside]))

@@ -80,7 +80,10 @@ def fit_encoder(encoder: ResidualEncoder, recipe: Recipe, material: Material, he
     known_vectors = projection.apply(embed(encoder, held_out.clean(known_rows), recipe))
     known = _usable([held_out.recordings[i] for i in known_rows], max(recipe.fit.shots))
     way = min(recipe.fit.way, len(known))
-    head = calibrate(draw_comparisons(rng, known_vectors, known, known, FIT_EPISODES, way, recipe.fit.shots), gamma)
+    head = replace(
+        calibrate(draw_comparisons(rng, known_vectors, known, known, FIT_EPISODES, way, recipe.fit.shots), gamma),
+        attention=recipe.fit.attention,
+    )
 
     groups = _no_instruments(encoder, recipe, material, projection, rng)
     background = {label: representatives(vectors) for label, vectors in groups.items()}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mird.kernels.encoder import EncoderCard
-from mird.kernels.similarity import Prototypes, class_logits, probabilities, prototypes
+from mird.kernels.similarity import Prototypes, judge, probabilities, prototypes
 from mird.training.baselines import Peers
 from mird.training.episodes import Episode, Pool, Tally, draw_episode, n_left, pooled, pools
 from mird.training.errors import TrainingError
@@ -52,9 +52,7 @@ def encoder_systems(name: str, cards: Mapping[str, EncoderCard]) -> list[System]
     """The encoder with its own weighted L1, and with the cosine; ``cards`` has one entry for each seed."""
 
     def weighted(card: EncoderCard) -> Compare:
-        return lambda queries, classes: probabilities(
-            class_logits(queries, classes.vectors, card.head, card.background, classes.averaging)
-        )
+        return lambda queries, classes: probabilities(judge(queries, classes, card.head, card.background))
 
     found = [System(name, key, _same, weighted(card)) for key, card in cards.items()]
     return found + [System(name + COSINE, key, _same, _cosine) for key in cards]

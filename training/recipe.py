@@ -75,6 +75,8 @@ class FitSettings:
     centring : >= 0
         How much of their mean is taken off the embeddings; 1 is all of it.
     stiffness : of the comparison's weights, towards one common weight
+    attention : >= 0
+        How much more a shot counts the more it is like the query, where the best class is looked at once more.
     way, shots : of the episodes that comparison and threshold are fitted on
     """
 
@@ -84,6 +86,7 @@ class FitSettings:
     depth_weights: tuple[float, float, float] = (1.0, 0.7, 0.7)
     centring: float = 1.0
     stiffness: float = 0.01
+    attention: float = 4.0
     way: int = 8
     shots: tuple[int, ...] = (1, 2, 3, 5)
 

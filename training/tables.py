@@ -55,6 +55,7 @@ LEAST = {
     "depth_dims": 1,
     "depth_weights": 0,
     "centring": 0,
+    "attention": 0,
     "weight_decay": 0,
     "eq_db": 0,
     "l2_convolution": 0,

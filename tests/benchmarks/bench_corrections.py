@@ -104,7 +104,7 @@ class Players:
 
 def weighed(support: SupportSet, weigh: Weigh) -> Prototypes:
     """The classes as the daemon has them, but for what a shot counts for."""
-    return replace(support.prototypes(), vectors=prototypes(*support.arrays(), weigh(support)).vectors)
+    return replace(prototypes(*support.arrays(), weigh(support)), averaging=support.prototypes().averaging)
 
 
 def heard(recognizer: Recognizer, take: Take, classes: Prototypes) -> tuple[str, bool]:

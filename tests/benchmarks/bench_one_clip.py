@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from mird.daemon.assembly import open_engine
 from mird.daemon.settings import Settings
 from mird.kernels.recognizer import Recognizer
-from mird.kernels.similarity import Prototypes, prototypes
+from mird.kernels.similarity import prototypes
 from mird.training.evaluate import embed_recordings
 from mird.training.manifest import Recording, read_manifest
 
@@ -63,7 +64,10 @@ def episode(
             recordings += [(number, int(clip))] * len(others[clip])
     allowed_for = prototypes(names, np.concatenate(shots), np.array(owner), recordings=recordings)
     found = {}
-    for what, classes in (("with", allowed_for), ("without", Prototypes(names, allowed_for.vectors))):
+    for what, classes in (
+        ("with", allowed_for),
+        ("without", replace(allowed_for, averaging=np.zeros(len(names), np.float32))),
+    ):
         answers = [int(recognizer.compare(query, classes).mean(axis=0).argmax()) for query in asked]
         right = np.array(answers) == np.arange(len(names))
         found[f"new, {what}"], found[f"others, {what}"] = float(right[0]), float(right[1:].mean())

@@ -222,7 +222,7 @@ def soak(recognizer: DeviceRecognizer, windows: Samples, labels: list[str], seco
     while time.monotonic() < until:
         if rng.random() < 0.2:
             kept = np.sort(rng.permutation(len(whole.names))[: rng.integers(1, len(whole.names) + 1)])
-            support = Prototypes(tuple(whole.names[k] for k in kept), whole.vectors[kept], whole.averaging[kept])
+            support = whole.only(kept.tolist())
         begun = time.perf_counter()
         recognizer.recognise(windows[rng.integers(0, len(windows))][None], support)
         taken.append(1e3 * (time.perf_counter() - begun))

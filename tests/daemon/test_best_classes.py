@@ -16,10 +16,10 @@ from mird.daemon.ring import Chunk, Ring
 from mird.daemon.sample_clock import SampleClock
 from mird.daemon.settings import Settings
 from mird.daemon.support_store import Snapshot, SupportStore
-from mird.kernels.best import N_BEST, best_pairs, spread
+from mird.kernels.best import N_BEST, best_pairs, found_classes, spread
 from mird.kernels.encoder import Encoder
 from mird.kernels.recognizer import Recognizer
-from mird.kernels.similarity import Prototypes, class_logits, prototypes
+from mird.kernels.similarity import Prototypes, judge, prototypes
 from mird.training.audio import fit_length, read_mono
 
 Samples = NDArray[np.float32]
@@ -34,8 +34,9 @@ class BestAlone(Recognizer):
         self._n_best = n_best
 
     def compare(self, embeddings: Samples, support: Prototypes) -> Samples:
-        odds = class_logits(embeddings, support.vectors, self.card.head, self.card.background, support.averaging)
-        return spread(best_pairs(odds, self._n_best), len(support.names))
+        odds = judge(embeddings, support, self.card.head, self.card.background)
+        n = len(support.names)
+        return spread(*found_classes(best_pairs(odds, self._n_best), n), n)
 
 
 def told(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mird.kernels.best import N_BEST, best_pairs, spread
+from mird.kernels.best import N_BEST, best_pairs, found_classes, spread
 from mird.kernels.errors import EngineError
 from mird.kernels.similarity import Prototypes, probabilities
 from mird.kernels.support_resident import ResidentSupport
@@ -88,16 +88,21 @@ def test_a_gpu_finds_the_same(name: str, kind: str, gpu: str) -> None:
     np.testing.assert_array_equal(pairs.get(), best_pairs(odds, n_best))
 
 
+def come_back(odds: NDArray[np.float32], n_best: int) -> NDArray[np.float32]:
+    n_classes = odds.shape[1]
+    return spread(*found_classes(best_pairs(odds, n_best), n_classes), n_classes)
+
+
 def test_few_classes_come_back_whole() -> None:
     odds, n_best = case("the default set", "numbers")
-    np.testing.assert_array_equal(spread(best_pairs(odds, n_best), odds.shape[1]), probabilities(odds))
-    assert spread(best_pairs(odds[:, :0], n_best), 0).shape == (64, 0)
-    assert spread(best_pairs(odds[:0], n_best), odds.shape[1]).shape == (0, odds.shape[1])
+    np.testing.assert_array_equal(come_back(odds, n_best), probabilities(odds))
+    assert come_back(odds[:, :0], n_best).shape == (64, 0)
+    assert come_back(odds[:0], n_best).shape == (0, odds.shape[1])
 
 
 def test_of_many_classes_the_best_come_back_and_the_others_are_zero() -> None:
     odds, n_best = case("many", "numbers")
-    scores, wanted = spread(best_pairs(odds, n_best), odds.shape[1]), probabilities(odds)
+    scores, wanted = come_back(odds, n_best), probabilities(odds)
     least = np.sort(wanted, axis=1)[:, -n_best, None]
     np.testing.assert_array_equal(scores, np.where(wanted >= least, wanted, 0))
 
@@ -115,4 +120,4 @@ def test_what_no_support_set_gives_is_a_fault(pair: tuple[float, float], message
     pairs = best_pairs(np.array([[1.0, 3.0, 2.0]], np.float32), 4)
     pairs[0, 2] = pair
     with pytest.raises(EngineError, match=message):
-        spread(pairs, 3)
+        found_classes(pairs, 3)

@@ -102,7 +102,7 @@ def test_card_comes_back_as_it_was_written(opened_by: Open, encoder_file: Path, 
     found = opened_by(encoder_file).card
     assert (found.name, found.front_end, found.fingerprint) == (card.name, card.front_end, card.fingerprint)
     assert found.unknown_threshold == card.unknown_threshold
-    assert (found.head.bias, found.head.several) == (card.head.bias, 2.5)
+    assert (found.head.bias, found.head.several, found.head.attention) == (card.head.bias, 2.5, 4.0)
     np.testing.assert_array_equal(found.head.gamma, card.head.gamma)
     np.testing.assert_array_equal(found.background, card.background)
 
@@ -115,15 +115,16 @@ def test_card_without_background(
     assert opened_by(path).card.background.shape == (0, 16)
 
 
-def test_card_of_before_several_recordings_took_anything_off(
+def test_card_of_before_the_number_and_the_choice_of_shots_counted(
     opened_by: Open, card: EncoderCard, tmp_path: Path, write: Callable[..., None]
 ) -> None:
     path = tmp_path / "before.onnx"
     metadata = card.to_metadata()
     head = json.loads(metadata[HEAD_KEY])
-    del head["several"]
+    del head["several"], head["attention"]
     write(path, metadata | {HEAD_KEY: json.dumps(head)})
-    assert opened_by(path).card.head.several == 0.0
+    found = opened_by(path).card.head
+    assert (found.several, found.attention) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("change", ["type", "axes", "rows", "channels"])
@@ -187,6 +188,7 @@ DAMAGE = {
     "no bias": {HEAD_KEY: json.dumps({"gamma": "AACAPw=="})},
     "bias is not finite": {HEAD_KEY: '{"gamma": "AACAPw==", "bias": Infinity}'},
     "several is not finite": {HEAD_KEY: '{"gamma": "AACAPw==", "bias": 1.0, "several": NaN}'},
+    "attention is below 0": {HEAD_KEY: '{"gamma": "AACAPw==", "bias": 1.0, "attention": -1.0}'},
     "threshold is a word": {THRESHOLD_KEY: "high"},
     "threshold is above 1": {THRESHOLD_KEY: "1.5"},
     "threshold is not a number": {THRESHOLD_KEY: "nan"},

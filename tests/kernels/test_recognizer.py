@@ -11,7 +11,7 @@ from mird.kernels.errors import ParameterError
 from mird.kernels.image import picture
 from mird.kernels.recognizer import Recognizer
 from mird.kernels.scalogram import open_scalogram
-from mird.kernels.similarity import class_logits, probabilities, prototypes
+from mird.kernels.similarity import judge, probabilities, prototypes
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "models" / "default.onnx"
 
@@ -50,7 +50,7 @@ def test_chain_is_its_links(engine: Path, recognizer: Recognizer, windows: NDArr
     embeddings = open_encoder(engine)(pictures)
     np.testing.assert_allclose(recognizer.embed(windows), embeddings, atol=1e-6)
     support = prototypes(("a", "b"), embeddings[:3], np.array([0, 1, 1]))
-    wanted = probabilities(class_logits(embeddings, support.vectors, card.head, card.background, support.averaging))
+    wanted = probabilities(judge(embeddings, support, card.head, card.background))
     np.testing.assert_allclose(recognizer.score(windows, support), wanted, rtol=1e-4)
     np.testing.assert_allclose(recognizer.compare(embeddings, support), wanted, rtol=1e-4)
 

@@ -151,8 +151,12 @@ def sounds(card: EncoderCard, n: int, seed: int = 1) -> Samples:
 
 
 def classes(n: int, seed: int = 2) -> Prototypes:
-    vectors = np.random.default_rng(seed).standard_normal((n, 16)).astype(np.float32)
-    support = prototypes(tuple(f"class {k}" for k in range(n)), vectors, np.arange(n))
+    """Of one to three shots each."""
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(n), rng.integers(1, 4, n))
+    shots = rng.standard_normal((len(owner), 16)).astype(np.float32)
+    shots /= np.linalg.norm(shots, axis=1, keepdims=True)
+    support = prototypes(tuple(f"class {k}" for k in range(n)), shots, owner)
     return replace(support, averaging=np.linspace(-0.4, 0.6, n, dtype=np.float32))
 
 

@@ -7,7 +7,16 @@ import pytest
 from numpy.typing import NDArray
 
 from mird.kernels.errors import ParameterError
-from mird.kernels.similarity import Head, class_logits, logits, probabilities, prototypes
+from mird.kernels.similarity import (
+    Head,
+    Prototypes,
+    class_logits,
+    judge,
+    logits,
+    probabilities,
+    prototypes,
+    second_look,
+)
 
 N_DIMS = 32
 Vectors = NDArray[np.float32]
@@ -90,9 +99,73 @@ def test_the_mean_of_many_recordings_loses_something(head: Head) -> None:
     np.testing.assert_allclose(shifted, plain - [-0.8, 0.2, -0.8], atol=1e-5)
 
 
+def test_the_second_look_equals_float64_brute_force(head: Head) -> None:
+    attentive = replace(head, several=1.5, attention=3.0)
+    rng = np.random.default_rng(5)
+    owner = rng.permutation(np.repeat(np.arange(4), [1, 2, 3, 5]))
+    shots, weights, queries = units(13, 11), rng.uniform(0.2, 2.0, 11).astype(np.float32), units(14, 30)
+    support = prototypes(("a", "b", "c", "d"), shots, owner, weights)
+    background = units(15, 3)
+    plain = class_logits(queries, support.vectors, attentive, background, support.averaging)
+    found = judge(queries, support, attentive, background)
+    assert found.dtype == np.float32
+    gamma = head.gamma.astype(np.float64)
+    for q, query in enumerate(queries.astype(np.float64)):
+        best = int(plain[q].argmax())
+        own, mean = shots[owner == best].astype(np.float64), support.vectors[best].astype(np.float64)
+        seen = sum(w * np.exp(3.0 * (s @ query)) * s for s, w in zip(own, weights[owner == best], strict=True))
+        seen /= np.linalg.norm(seen)
+        more = gamma @ (np.abs(seen - query) - np.abs(mean - query))
+        np.testing.assert_allclose(found[q], plain[q] + more, atol=2e-4)
+    np.testing.assert_array_equal(np.argsort(found, axis=1), np.argsort(plain, axis=1))
+    assert (np.abs(found - plain).max(axis=1) > 0.01).any()
+
+
+def test_the_second_look_finds_the_way_of_playing_that_is_asked(head: Head) -> None:
+    """A class of two that are unlike: with enough attention, what is one of them is like that one alone."""
+    bowed, plucked = units(16, 2)
+    support = prototypes(("cello",), np.stack([bowed, plucked]), np.array([0, 0]))
+    query = bowed[None]
+    plain = judge(query, support, head, NO_BACKGROUND)
+    some, more = (judge(query, support, replace(head, attention=a), NO_BACKGROUND) for a in (4.0, 1e4))
+    assert plain < some < more
+    assert more == pytest.approx(head.bias, abs=1e-4)
+
+
+def test_one_shot_and_classes_without_shots_need_no_second_look(head: Head) -> None:
+    attentive = replace(head, attention=4.0)
+    queries, shots, best = units(17, 6), units(18, 5), np.arange(6) % 5
+    alone = prototypes(tuple("abcde"), shots, np.arange(5))
+    assert not second_look(queries, best, alone, attentive).any()
+    assert not second_look(queries, best, Prototypes(alone.names, alone.vectors), attentive).any()
+    pairs = prototypes(tuple("ab"), shots[:4], np.array([0, 0, 1, 1]))
+    assert second_look(queries, best % 2, pairs, attentive).all()
+    assert not second_look(queries, best % 2, pairs, head).any()
+
+
+def test_some_of_the_classes_are_looked_at_as_before(head: Head) -> None:
+    attentive = replace(head, several=1.5, attention=4.0)
+    owner = np.array([3, 0, 1, 1, 0, 2, 3, 3])
+    support = prototypes(tuple("abcd"), units(19, 8), owner, np.linspace(0.5, 2, 8, dtype=np.float32))
+    some = support.only([3, 1])
+    assert some.names == ("d", "b")
+    queries = units(20, 20)
+    best = np.arange(20) % 2
+    kept = np.array([3, 1])
+    np.testing.assert_allclose(
+        second_look(queries, best, some, attentive), second_look(queries, kept[best], support, attentive), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        class_logits(queries, some.vectors, attentive, NO_BACKGROUND, some.averaging),
+        class_logits(queries, support.vectors, attentive, NO_BACKGROUND, support.averaging)[:, kept],
+        atol=1e-5,
+    )
+    assert judge(queries, support.only([]), attentive, NO_BACKGROUND).shape == (20, 0)
+
+
 def test_no_classes_give_no_scores(head: Head) -> None:
     support = prototypes((), NO_BACKGROUND, np.zeros(0, np.intp))
-    assert logits(units(9, 3), support.vectors, head).shape == (3, 0)
+    assert judge(units(9, 3), support, replace(head, attention=4.0), units(10, 3)).shape == (3, 0)
 
 
 @pytest.mark.parametrize(("queries", "vectors"), [(N_DIMS - 1, N_DIMS), (N_DIMS, N_DIMS + 1)])
