@@ -161,16 +161,21 @@ class SupportSet:
             at += len(given)
         return weights
 
-    def prototypes(self) -> Prototypes:
-        """The set as the comparison needs it.
+    def prototypes(self, weights: NDArray[np.float32] | None = None) -> Prototypes:
+        """The set as the comparison needs it, with what each shot counts for (:meth:`weights` unless for a trial).
 
         Windows of one clip, or of one moment of what was heard, are one recording. Classes with shots that were given
-        have the usual averaging: these are of other players than those who are heard, who are less like the mean.
+        have the usual averaging: these are of other players than those who are heard, who are less like the mean. Where
+        all were given there is no second look: it would find what is wrong as easily as what is right.
         """
         recordings = [(shot.origin, shot.added_utc_ns) for known in self.classes for shot in known.shots]
-        found = prototypes(*self.arrays(), self.weights(), recordings)
-        given = np.array([any(shot.given for shot in known.shots) for known in self.classes], bool)
-        return replace(found, averaging=np.where(given, np.float32(0.0), found.averaging))
+        found = prototypes(*self.arrays(), self.weights() if weights is None else weights, recordings)
+        assert found.shots is not None
+        some, all_given = (
+            np.array([each(shot.given for shot in known.shots) for known in self.classes], bool) for each in (any, all)
+        )
+        averaging = np.where(some, np.float32(0.0), found.averaging)
+        return replace(found, averaging=averaging, shots=found.shots.without(all_given))
 
     def given(self) -> Self:
         """The same set, each shot marked as given."""

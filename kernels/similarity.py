@@ -62,6 +62,12 @@ class Shots:
         own = slice(self.first[number], self.first[number + 1])
         return self.vectors[own], self.weights[own]
 
+    def without(self, classes: NDArray[np.bool_]) -> Shots:
+        """No shots of some classes, shape (n_classes,), which are then looked at once."""
+        counts = np.diff(self.first) * ~classes
+        rows = np.repeat(~classes, np.diff(self.first))
+        return Shots(self.vectors[rows], self.weights[rows], np.cumsum([0, *counts]))
+
 
 @dataclass(frozen=True)
 class Prototypes:

@@ -16,7 +16,6 @@ import itertools
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from mird.daemon.settings import Settings
 from mird.daemon.shot import Shot
 from mird.daemon.support_set import SupportClass, SupportSet
 from mird.kernels.recognizer import Recognizer
-from mird.kernels.similarity import Prototypes, prototypes
+from mird.kernels.similarity import Prototypes
 from mird.training.evaluate import embed_recordings
 from mird.training.manifest import read_manifest
 
@@ -104,7 +103,7 @@ class Players:
 
 def weighed(support: SupportSet, weigh: Weigh) -> Prototypes:
     """The classes as the daemon has them, but for what a shot counts for."""
-    return replace(prototypes(*support.arrays(), weigh(support)), averaging=support.prototypes().averaging)
+    return support.prototypes(weigh(support))
 
 
 def heard(recognizer: Recognizer, take: Take, classes: Prototypes) -> tuple[str, bool]:

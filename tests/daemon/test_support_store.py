@@ -199,6 +199,21 @@ def test_a_class_of_one_clip_is_told_from_one_of_several(store: SupportStore, pi
     assert averaging("viola") == 0.0
 
 
+def test_classes_that_the_user_has_taught_get_a_second_look(store: SupportStore, piano: Samples) -> None:
+    def looked_at(name: str) -> int:
+        known = store.snapshot.prototypes
+        assert known.shots is not None
+        return len(known.shots.of(known.names.index(name))[0])
+
+    assert {looked_at(name) for name in names(store)} == {0}, "all that came with mird"
+    n_given = len(store.current.classes[store.current.names.index("viola")].shots)
+    store.correct("viola", store.current.classes[0].shots[0].embedding[None])
+    assert looked_at("viola") == n_given + 1
+    store.enroll("mine", piano, "clip.wav")
+    assert looked_at("mine") == len(piano)
+    assert looked_at("cello") == 0
+
+
 def test_what_somebody_else_changes_right_after_our_own_change_is_not_missed(
     store: SupportStore, encoder: Encoder, piano: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
