@@ -68,6 +68,7 @@ class EncoderCard:
                     "bias": self.head.bias,
                     "several": self.head.several,
                     "attention": self.head.attention,
+                    "power": self.head.power,
                 }
             ),
             THRESHOLD_KEY: repr(self.unknown_threshold),
@@ -88,25 +89,35 @@ class EncoderCard:
             what = "carries no mird metadata" if found is None else f"has format {found}, this mird reads {FORMAT}"
             raise EngineError(f"{where}: {what}; use an encoder that `mird train` exported")
         try:
-            head = json.loads(metadata[HEAD_KEY])
-            gamma, bias, threshold = _from_text(head["gamma"]), float(head["bias"]), float(metadata[THRESHOLD_KEY])
-            several, attention = (
-                float(head.get(key, 0.0)) for key in ("several", "attention")
-            )  # not in those of before
-            if not (
-                math.isfinite(bias) and math.isfinite(several) and 0 <= attention < math.inf and 0 <= threshold <= 1
-            ):
-                raise ValueError(f"bias {bias}, several {several}, attention {attention}, threshold {threshold}")
+            head, threshold = _read_head(metadata[HEAD_KEY]), float(metadata[THRESHOLD_KEY])
+            if not 0 <= threshold <= 1:
+                raise ValueError(f"threshold {threshold}")
             return cls(
                 metadata[NAME_KEY],
                 FrontEnd.from_json(metadata[FRONT_END_KEY]),
                 metadata[FINGERPRINT_KEY],
-                Head(gamma, bias, several, attention),
+                head,
                 threshold,
-                _from_text(metadata[BACKGROUND_KEY]).reshape(-1, len(gamma)),
+                _from_text(metadata[BACKGROUND_KEY]).reshape(-1, len(head.gamma)),
             )
         except (KeyError, ValueError, TypeError, KernelError) as error:
             raise EngineError(f"{where}: its metadata are damaged ({error!r}); export the encoder again") from None
+
+
+def _read_head(text: str) -> Head:
+    """The comparison's weights out of their JSON; what an encoder of before does not say did not count."""
+    found = json.loads(text)
+    head = Head(
+        _from_text(found["gamma"]),
+        float(found["bias"]),
+        float(found.get("several", 0.0)),
+        float(found.get("attention", 0.0)),
+        int(found.get("power", 1)),
+    )
+    known = math.isfinite(head.bias) and math.isfinite(head.several) and head.power in (1, 2)
+    if not (known and 0 <= head.attention < math.inf):
+        raise ValueError(f"bias {head.bias}, several {head.several}, attention {head.attention}, power {head.power}")
+    return head
 
 
 def _to_text(values: NDArray[np.float32]) -> str:

@@ -1,9 +1,10 @@
 """One-shot comparison: how alike a query and every shot of the support set are.
 
-P(same) = sigmoid(sum_j gamma_j |q_j - s_j| + bias) (paper, equation 2); the class is the best over the support set
-(equation 3). A class with several shots is compared through the mean of their embeddings, brought back to length one,
-and by a bias that allows for how many recordings that mean is of. The best class is then looked at once more, through
-those of its shots that the query is most like: that decides whether it is known, and leaves the order of the classes.
+P(same) = sigmoid(sum_j gamma_j |q_j - s_j|^power + bias), with power 1 in the paper (equation 2) and 2 in what mird
+ships, which is the cosine's order where the weights are even; the class is the best over the support set (equation 3).
+A class with several shots is compared through the mean of their embeddings, brought back to length one, and by a bias
+that allows for how many recordings that mean is of. The best class is then looked at once more, through those of its
+shots that the query is most like: that decides whether it is known, and leaves the order of the classes.
 """
 
 from __future__ import annotations
@@ -25,18 +26,31 @@ class Head:
     Attributes
     ----------
     gamma : NDArray[float32], shape (n_dims,)
-        Weight of each absolute difference; negative where a difference speaks against "the same".
+        Weight of each difference; negative where one speaks against "the same".
     bias : float
     several : float
         Logits that a class loses by being the mean of very many recordings in the place of one; see :func:`averaging`.
     attention : float >= 0
         How much more a shot counts the more it is like the query; see :func:`second_look`. 0: no second look.
+    power : {1, 2}
+        Of the absolute differences.
     """
 
     gamma: NDArray[np.float32]
     bias: float
     several: float = 0.0
     attention: float = 0.0
+    power: int = 1
+
+    def of(self, differences: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits, shape (...), of differences of either sign, shape (..., n_dims)."""
+        return apart(differences, self.power) @ self.gamma + np.float32(self.bias)
+
+
+def apart(differences: NDArray[np.float32], power: int) -> NDArray[np.float32]:
+    """Absolute differences to the power 1 or 2, of the same shape."""
+    found: NDArray[np.float32] = np.square(differences) if power == 2 else np.abs(differences)
+    return found
 
 
 @dataclass(frozen=True)
@@ -172,10 +186,14 @@ def logits(queries: NDArray[np.float32], vectors: NDArray[np.float32], head: Hea
         raise ParameterError(
             f"embeddings of {queries.shape[-1]} and {vectors.shape[-1]} numbers do not fit a head of {len(head.gamma)}"
         )
+    if head.power == 2:
+        weighted = queries * head.gamma
+        of_query = (weighted * queries).sum(axis=1, keepdims=True) + np.float32(head.bias)
+        found: NDArray[np.float32] = of_query - 2 * (weighted @ vectors.T) + np.square(vectors) @ head.gamma
+        return found
     out = np.empty((len(queries), len(vectors)), np.float32)
     for row, query in enumerate(queries):
-        out[row] = np.abs(vectors - query) @ head.gamma
-    out += np.float32(head.bias)
+        out[row] = head.of(vectors - query)
     return out
 
 
@@ -248,7 +266,7 @@ def second_look(
         cosines -= cosines.max(axis=1, keepdims=True)  # the nearest shot counts its weight, however great the attention
         seen = (weights * np.exp(np.float32(head.attention) * cosines)) @ vectors
         seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-12))
-        more[asked] = (np.abs(seen - near) - np.abs(support.vectors[number] - near)) @ head.gamma
+        more[asked] = head.of(seen - near) - head.of(support.vectors[number] - near)
     return more
 
 

@@ -39,6 +39,7 @@ class CupyComparison:
         self._device, self._support = device, support
         self._n_dims = len(card.head.gamma)
         self._bias, self._several = np.float32(card.head.bias), np.float32(card.head.several)
+        self._power = np.int32(card.head.power)
         self._kernel = load_kernels(SOURCE).get_function("compare")
         with device.stream:
             self._gamma = cupy.asarray(card.head.gamma, np.float32)
@@ -55,5 +56,5 @@ class CupyComparison:
         counts = np.int32(self._n_dims), np.int32(support.capacity)
         background = self._background, np.int32(self._n_background)
         classes = support.vectors, support.averaging, support.n_classes
-        arguments = source, *classes, *background, self._gamma, self._bias, self._several, *counts, odds
+        arguments = source, *classes, *background, self._gamma, self._bias, self._several, self._power, *counts, odds
         return odds, lambda: self._kernel((n,), (THREADS,), arguments)

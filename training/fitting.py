@@ -80,10 +80,8 @@ def fit_encoder(encoder: ResidualEncoder, recipe: Recipe, material: Material, he
     known_vectors = projection.apply(embed(encoder, held_out.clean(known_rows), recipe))
     known = _usable([held_out.recordings[i] for i in known_rows], max(recipe.fit.shots))
     way = min(recipe.fit.way, len(known))
-    head = replace(
-        calibrate(draw_comparisons(rng, known_vectors, known, known, FIT_EPISODES, way, recipe.fit.shots), gamma),
-        attention=recipe.fit.attention,
-    )
+    pairs = draw_comparisons(rng, known_vectors, known, known, FIT_EPISODES, way, recipe.fit.shots, recipe.fit.power)
+    head = replace(calibrate(pairs, gamma), attention=recipe.fit.attention)
 
     groups = _no_instruments(encoder, recipe, material, projection, rng)
     background = {label: representatives(vectors) for label, vectors in groups.items()}
@@ -185,7 +183,7 @@ def _gamma(
     across = _usable([replace(r, take=r.source) for r in rows], max(recipe.fit.shots))
     usable = across if len(across) >= recipe.fit.way else _usable(rows, max(recipe.fit.shots))
     way = min(recipe.fit.way, len(usable))
-    pairs = draw_comparisons(rng, vectors, usable, usable, FIT_EPISODES, way, recipe.fit.shots)
+    pairs = draw_comparisons(rng, vectors, usable, usable, FIT_EPISODES, way, recipe.fit.shots, recipe.fit.power)
     return fit_gamma(pairs, recipe.fit.stiffness)
 
 

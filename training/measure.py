@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from mird.kernels.encoder import EncoderCard
 from mird.kernels.similarity import Prototypes, judge, probabilities, prototypes
@@ -21,7 +22,8 @@ from mird.training.suite import REST, Row
 
 N_RESAMPLES = 1000
 PEER_SHRINKAGE = 0.1
-COSINE = ", cosine"
+OTHER = {1: ", cosine", 2: ", L1"}
+"""The comparison that stands beside the encoder's own, by the power of that one."""
 WHITENED = ", whitened"
 
 Compare = Callable[[Vectors, Prototypes], Vectors]
@@ -49,13 +51,19 @@ class System:
 
 
 def encoder_systems(name: str, cards: Mapping[str, EncoderCard]) -> list[System]:
-    """The encoder with its own weighted L1, and with the cosine; ``cards`` has one entry for each seed."""
+    """The encoder as it compares, and by the cosine or the L1, whichever that is not.
+
+    The other has even weights and no background. ``cards`` has one entry for each seed.
+    """
 
     def weighted(card: EncoderCard) -> Compare:
         return lambda queries, classes: probabilities(judge(queries, classes, card.head, card.background))
 
     found = [System(name, key, _same, weighted(card)) for key, card in cards.items()]
-    return found + [System(name + COSINE, key, _same, _cosine) for key in cards]
+    other = {1: _cosine, 2: _l1}
+    return found + [
+        System(name + OTHER[card.head.power], key, _same, other[card.head.power]) for key, card in cards.items()
+    ]
 
 
 def baseline_systems(features: Features, peers: Peers, pool: Sequence[Recording]) -> list[System]:
@@ -333,3 +341,8 @@ def _unit(vectors: NDArray[np.floating]) -> Vectors:
 
 def _cosine(queries: Vectors, classes: Prototypes) -> Vectors:
     return queries @ classes.vectors.T
+
+
+def _l1(queries: Vectors, classes: Prototypes) -> Vectors:
+    apart: Vectors = cdist(queries, classes.vectors, "cityblock").astype(np.float32)
+    return -apart

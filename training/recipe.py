@@ -75,6 +75,7 @@ class FitSettings:
     centring : >= 0
         How much of their mean is taken off the embeddings; 1 is all of it.
     stiffness : of the comparison's weights, towards one common weight
+    power : 1, the paper's weighted L1, or 2, the cosine where the weights are even
     attention : >= 0
         How much more a shot counts the more it is like the query, where the best class is looked at once more.
     way, shots : of the episodes that comparison and threshold are fitted on
@@ -86,6 +87,7 @@ class FitSettings:
     depth_weights: tuple[float, float, float] = (1.0, 0.7, 0.7)
     centring: float = 1.0
     stiffness: float = 0.01
+    power: int = 2
     attention: float = 4.0
     way: int = 8
     shots: tuple[int, ...] = (1, 2, 3, 5)

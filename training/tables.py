@@ -56,12 +56,16 @@ LEAST = {
     "depth_weights": 0,
     "centring": 0,
     "attention": 0,
+    "power": 1,
     "weight_decay": 0,
     "eq_db": 0,
     "l2_convolution": 0,
     "l2_dense": 0,
 }
 """Least value, or least of several, by key."""
+
+MOST = {"power": 2}
+"""Greatest value by key."""
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -130,6 +134,8 @@ def _check_range(name: str, value: Any, where: str) -> None:
         wanted = "above 0"
     elif name in LEAST and (not values or min(values) < LEAST[name]):
         wanted = f"at least {LEAST[name]}"
+    elif name in MOST and value > MOST[name]:
+        wanted = f"at most {MOST[name]}"
     elif name in RANGES and values[0] > values[1]:
         wanted = "a range, the lower number first"
     if wanted:

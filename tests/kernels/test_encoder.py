@@ -102,7 +102,8 @@ def test_card_comes_back_as_it_was_written(opened_by: Open, encoder_file: Path, 
     found = opened_by(encoder_file).card
     assert (found.name, found.front_end, found.fingerprint) == (card.name, card.front_end, card.fingerprint)
     assert found.unknown_threshold == card.unknown_threshold
-    assert (found.head.bias, found.head.several, found.head.attention) == (card.head.bias, 2.5, 4.0)
+    assert (found.head.bias, found.head.several) == (card.head.bias, 2.5)
+    assert (found.head.attention, found.head.power) == (4.0, 2)
     np.testing.assert_array_equal(found.head.gamma, card.head.gamma)
     np.testing.assert_array_equal(found.background, card.background)
 
@@ -121,10 +122,10 @@ def test_card_of_before_the_number_and_the_choice_of_shots_counted(
     path = tmp_path / "before.onnx"
     metadata = card.to_metadata()
     head = json.loads(metadata[HEAD_KEY])
-    del head["several"], head["attention"]
+    del head["several"], head["attention"], head["power"]
     write(path, metadata | {HEAD_KEY: json.dumps(head)})
     found = opened_by(path).card.head
-    assert (found.several, found.attention) == (0.0, 0.0)
+    assert (found.several, found.attention, found.power) == (0.0, 0.0, 1)
 
 
 @pytest.mark.parametrize("change", ["type", "axes", "rows", "channels"])
@@ -189,6 +190,7 @@ DAMAGE = {
     "bias is not finite": {HEAD_KEY: '{"gamma": "AACAPw==", "bias": Infinity}'},
     "several is not finite": {HEAD_KEY: '{"gamma": "AACAPw==", "bias": 1.0, "several": NaN}'},
     "attention is below 0": {HEAD_KEY: '{"gamma": "AACAPw==", "bias": 1.0, "attention": -1.0}'},
+    "power is 3": {HEAD_KEY: '{"gamma": "AACAPw==", "bias": 1.0, "power": 3}'},
     "threshold is a word": {THRESHOLD_KEY: "high"},
     "threshold is above 1": {THRESHOLD_KEY: "1.5"},
     "threshold is not a number": {THRESHOLD_KEY: "nan"},

@@ -30,9 +30,9 @@ def units(seed: int, n: int) -> Vectors:
     return unit
 
 
-@pytest.fixture
-def head() -> Head:
-    return Head(-np.random.default_rng(1).uniform(0.5, 1.5, N_DIMS).astype(np.float32), 4.0)
+@pytest.fixture(params=[1, 2], ids=["absolute", "squared"])
+def head(request: pytest.FixtureRequest) -> Head:
+    return Head(-np.random.default_rng(1).uniform(0.5, 1.5, N_DIMS).astype(np.float32), 4.0, power=request.param)
 
 
 @pytest.mark.parametrize("n_classes", [1, 2, 300])
@@ -48,8 +48,17 @@ def test_equals_float64_brute_force(head: Head, n_classes: int) -> None:
         for k in range(n_classes):
             mean = shots[owner == k].astype(np.float64).sum(axis=0)
             mean /= np.linalg.norm(mean)
-            odds = sum(float(g) * abs(a - b) for g, a, b in zip(head.gamma, query, mean, strict=True)) + head.bias
+            odds = (
+                sum(float(g) * abs(a - b) ** head.power for g, a, b in zip(head.gamma, query, mean, strict=True))
+                + head.bias
+            )
             assert found[q, k] == pytest.approx(1 / (1 + np.exp(-odds)), abs=2e-6)
+
+
+def test_squares_with_even_weights_order_unit_vectors_as_the_cosine_does() -> None:
+    queries, vectors = units(21, 40), units(22, 30)
+    found = logits(queries, vectors, Head(np.full(N_DIMS, -1.5, np.float32), 2.0, power=2))
+    np.testing.assert_allclose(found, 3.0 * (queries @ vectors.T) - 1.0, atol=1e-5)
 
 
 def test_probabilities_are_between_zero_and_one(head: Head) -> None:
@@ -115,7 +124,7 @@ def test_the_second_look_equals_float64_brute_force(head: Head) -> None:
         own, mean = shots[owner == best].astype(np.float64), support.vectors[best].astype(np.float64)
         seen = sum(w * np.exp(3.0 * (s @ query)) * s for s, w in zip(own, weights[owner == best], strict=True))
         seen /= np.linalg.norm(seen)
-        more = gamma @ (np.abs(seen - query) - np.abs(mean - query))
+        more = gamma @ (np.abs(seen - query) ** head.power - np.abs(mean - query) ** head.power)
         np.testing.assert_allclose(found[q], plain[q] + more, atol=2e-4)
     np.testing.assert_array_equal(np.argsort(found, axis=1), np.argsort(plain, axis=1))
     assert (np.abs(found - plain).max(axis=1) > 0.01).any()

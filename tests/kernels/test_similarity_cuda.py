@@ -28,7 +28,7 @@ CASES = {
 }
 
 
-def case(name: str) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], Head]:
+def case(name: str, power: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], Head]:
     """Queries, classes, background and head."""
     n, n_classes, n_background, n_dims = CASES[name]
     rng = np.random.default_rng(n_dims + n_classes)
@@ -36,7 +36,7 @@ def case(name: str) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[n
         (each / np.linalg.norm(each, axis=1, keepdims=True)).astype(np.float32)
         for each in (rng.standard_normal((rows, n_dims)) for rows in (n, n_classes, n_background))
     )
-    return queries, vectors, background, Head(-rng.uniform(0.2, 1.5, n_dims).astype(np.float32), 9.5, 2.5)
+    return queries, vectors, background, Head(-rng.uniform(0.2, 1.5, n_dims).astype(np.float32), 9.5, 2.5, 0.0, power)
 
 
 def averages_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -54,9 +54,10 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     return ctypes.CDLL(str(library))
 
 
+@pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("name", CASES)
-def test_the_kernels_arithmetic_is_numpys(host: ctypes.CDLL, name: str) -> None:
-    queries, vectors, background, head = case(name)
+def test_the_kernels_arithmetic_is_numpys(host: ctypes.CDLL, name: str, power: int) -> None:
+    queries, vectors, background, head = case(name, power)
     odds = np.full((len(queries), CAPACITY), np.nan, np.float32)
     averages = averages_of(vectors)
 
@@ -66,8 +67,8 @@ def test_the_kernels_arithmetic_is_numpys(host: ctypes.CDLL, name: str) -> None:
     host.host_compare(
         pointer(queries), len(queries), pointer(vectors), pointer(averages), len(vectors),
         pointer(background), len(background),
-        pointer(head.gamma), ctypes.c_float(head.bias), ctypes.c_float(head.several), len(head.gamma), CAPACITY,
-        pointer(odds),
+        pointer(head.gamma), ctypes.c_float(head.bias), ctypes.c_float(head.several), head.power,
+        len(head.gamma), CAPACITY, pointer(odds),
     )  # fmt: skip
     wanted = class_logits(queries, vectors, head, background, averages)
     np.testing.assert_allclose(odds[:, : len(vectors)], wanted, rtol=1e-4, atol=1e-4)
@@ -75,12 +76,13 @@ def test_the_kernels_arithmetic_is_numpys(host: ctypes.CDLL, name: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("name", CASES)
-def test_a_gpu_compares_as_numpy_does(name: str, gpu: str) -> None:
+def test_a_gpu_compares_as_numpy_does(name: str, power: int, gpu: str) -> None:
     from mird.kernels.device_cuda import CudaDevice
     from mird.kernels.similarity_cupy import CupyComparison
 
-    queries, vectors, background, head = case(name)
+    queries, vectors, background, head = case(name, power)
     device = CudaDevice()
     support = ResidentSupport(device, len(head.gamma))
     support.hold(Prototypes(tuple(map(str, range(len(vectors)))), vectors, averages_of(vectors)))

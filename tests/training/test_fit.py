@@ -1,12 +1,14 @@
 """What is fitted on embeddings, on synthetic ones whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 from scipy.stats import spearmanr
 
-from mird.kernels.similarity import Head, averaging, class_logits, prototypes
+from mird.kernels.similarity import Head, averaging, judge, prototypes
 from mird.training.episodes import Pool, auroc, pools
 from mird.training.errors import TrainingError
 from mird.training.fit import (
@@ -90,7 +92,7 @@ def test_whitened_embeddings_are_unit_vectors_that_tell_classes_better_apart(
     del sources
 
     def accuracy(vectors: NDArray[np.float32]) -> float:
-        pairs = draw_comparisons(rng, vectors, found, found, 200, 10, [1])
+        pairs = draw_comparisons(rng, vectors, found, found, 200, 10, [1], 1)
         nearest = pairs.differences.sum(1).reshape(-1, 10).argmin(1)
         return float((nearest == pairs.same.reshape(-1, 10).argmax(1)).mean())
 
@@ -134,7 +136,7 @@ def test_a_depth_that_knows_more_makes_the_embedding_better(clips: tuple[Array, 
         assert vectors.shape == (len(labels), 8 + 8 + 8 + 6)
         assert vectors.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
-        pairs = draw_comparisons(np.random.default_rng(2), vectors, found, found, 200, 10, [1])
+        pairs = draw_comparisons(np.random.default_rng(2), vectors, found, found, 200, 10, [1], 1)
         nearest = pairs.differences.sum(1).reshape(-1, 10).argmin(1)
         return float((nearest == pairs.same.reshape(-1, 10).argmax(1)).mean())
 
@@ -245,14 +247,19 @@ def world() -> tuple[NDArray[np.float32], dict[str, Pool], dict[str, Pool], NDAr
     return vectors.astype(np.float32), found, strangers, background.astype(np.float32)
 
 
+@pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("with_background", [False, True])
 def test_threshold_lies_between_known_and_strange(
-    world: tuple[NDArray[np.float32], dict[str, Pool], dict[str, Pool], NDArray[np.float32]], with_background: bool
+    world: tuple[NDArray[np.float32], dict[str, Pool], dict[str, Pool], NDArray[np.float32]],
+    with_background: bool,
+    power: int,
 ) -> None:
     vectors, known, strangers, background = world
     used = background if with_background else background[:0]
     rng = np.random.default_rng(5)
-    head = calibrate(draw_comparisons(rng, vectors, known, known, 100, 6, [1, 3]), -np.ones(N_DIMS))
+    head = calibrate(draw_comparisons(rng, vectors, known, known, 100, 6, [1, 3], power), -np.ones(N_DIMS))
+    head = replace(head, attention=4.0)
+    assert head.power == power
     threshold = fit_threshold(rng, vectors, known, [(strangers, used)], head, way=6)
     assert 0 < threshold < 1
     names = sorted(known)[:6]
@@ -261,7 +268,7 @@ def test_threshold_lies_between_known_and_strange(
     )
 
     def best(clips: NDArray[np.int64]) -> Array:
-        scores: Array = expit(class_logits(vectors[clips], support.vectors, head, used, support.averaging)).max(axis=1)
+        scores: Array = expit(judge(vectors[clips], support, head, used)).max(axis=1)
         return scores
 
     refused = (best(np.concatenate([known[n].clips[3:] for n in names])) < threshold).mean()
@@ -285,7 +292,10 @@ def test_comparisons_are_of_every_query_and_class(
     world: tuple[NDArray[np.float32], dict[str, Pool], dict[str, Pool], NDArray[np.float32]],
 ) -> None:
     vectors, known, _, _ = world
-    found = draw_comparisons(np.random.default_rng(7), vectors, known, known, 8, 5, [1, 4])
+    found = draw_comparisons(np.random.default_rng(7), vectors, known, known, 8, 5, [1, 4], 1)
+    squared = draw_comparisons(np.random.default_rng(7), vectors, known, known, 8, 5, [1, 4], 2)
+    np.testing.assert_allclose(squared.differences, found.differences**2, atol=1e-6)
+    assert (found.power, squared.power) == (1, 2)
     assert found.differences.shape == (8 * 5 * 5, N_DIMS)
     assert found.same.sum() == 8 * 5
     assert (found.differences >= 0).all()

@@ -116,11 +116,11 @@ def test_suite_measures_every_system_on_the_same_episodes(
     assert missing["figures"] == []
     first = everything["figures"][0]
     assert set(first["systems"]) == {
-        "mird", "mird, cosine", "pixels", "mfcc", "mfcc, whitened", "peer", "peer, whitened",
+        "mird", "mird, L1", "pixels", "mfcc", "mfcc, whitened", "peer", "peer, whitened",
     }  # fmt: skip
     assert set(first["live"]) == {
         "mird",
-        "mird, cosine",
+        "mird, L1",
         "pixels",
         "mfcc",
         "mfcc, whitened",
@@ -154,7 +154,7 @@ def test_suite_measures_every_system_on_the_same_episodes(
     assert "20: reached; AUROC 0.5: reached" in report
     assert "5 ahead of peer: " in report
     assert "## By class: Attic, all, 3 shots, 2 seeds of training\n" in report
-    assert f"mird {first['systems']['mird']['auroc_unknown']:.3f} ({low:.3f} to {high:.3f}), mird, cosine " in report
+    assert f"mird {first['systems']['mird']['auroc_unknown']:.3f} ({low:.3f} to {high:.3f}), mird, L1 " in report
     assert "**missed**" in report
     pictures = {path.name for path in out.glob("*.png")}
     assert pictures == {"confusion-1.png", "confusion-2.png", "confusion-3.png", "roc.png", "enrolment.png", "map.png"}
