@@ -68,6 +68,7 @@ class EncoderCard:
                     "bias": self.head.bias,
                     "several": self.head.several,
                     "attention": self.head.attention,
+                    "attended": self.head.attended,
                     "power": self.head.power,
                 }
             ),
@@ -112,11 +113,12 @@ def _read_head(text: str) -> Head:
         float(found["bias"]),
         float(found.get("several", 0.0)),
         float(found.get("attention", 0.0)),
+        float(found.get("attended", 0.0)),
         int(found.get("power", 1)),
     )
-    known = math.isfinite(head.bias) and math.isfinite(head.several) and head.power in (1, 2)
-    if not (known and 0 <= head.attention < math.inf):
-        raise ValueError(f"bias {head.bias}, several {head.several}, attention {head.attention}, power {head.power}")
+    numbers = {name: value for name, value in vars(head).items() if name != "gamma"}
+    if not (all(map(math.isfinite, numbers.values())) and head.attention >= 0 and head.power in (1, 2)):
+        raise ValueError(str(numbers))
     return head
 
 

@@ -18,6 +18,9 @@ from scipy.special import expit
 
 from mird.kernels.errors import ParameterError
 
+USUAL = 0.4
+"""Of :func:`averaging`: 1 - 1/n in the mean of one recording and five."""
+
 
 @dataclass(frozen=True)
 class Head:
@@ -32,6 +35,8 @@ class Head:
         Logits that a class loses by being the mean of very many recordings in the place of one; see :func:`averaging`.
     attention : float >= 0
         How much more a shot counts the more it is like the query; see :func:`second_look`. 0: no second look.
+    attended : float
+        Logits that the second look brings a class of very many recordings that is rightly the best.
     power : {1, 2}
         Of the absolute differences.
     """
@@ -40,6 +45,7 @@ class Head:
     bias: float
     several: float = 0.0
     attention: float = 0.0
+    attended: float = 0.0
     power: int = 1
 
     def of(self, differences: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -119,13 +125,13 @@ class Prototypes:
 
 
 def averaging(n_recordings: NDArray[np.integer] | int) -> NDArray[np.float32]:
-    """How much more than usual the mean of some recordings is an average: 0.6 - 1/n, range [-0.4, 0.6).
+    """How much more than usual the mean of some recordings is an average: 0.6 - 1/n, range [-USUAL, 0.6).
 
     The mean of many is more like whatever is asked than a single recording is. Were nothing taken off for it, an
     instrument of one clip would hardly ever be named beside others of many. Usual, 0, is what one recording and five
     have in the mean.
     """
-    return np.asarray(0.6 - 1.0 / np.asarray(n_recordings), np.float32)
+    return np.asarray(1.0 - 1.0 / np.asarray(n_recordings) - USUAL, np.float32)
 
 
 def prototypes(
@@ -237,8 +243,9 @@ def second_look(
 
     Recordings of a class by several players, or of its several ways to sound, have a mean that is like none of them:
     what is known is less like it than it could be, and what is unknown is not. So each shot counts ``exp(attention *
-    cosine)`` as much, as in matching networks (Vinyals et al. 2016). Were the classes ordered by this, too, those whose
-    shots are of other players than what is asked would lose half a point (model card).
+    cosine)`` as much, as in matching networks (Vinyals et al. 2016), and what that brings a class of so many recordings
+    as a rule is taken off: P(same) means the same for one of one shot. Were the classes ordered by this, too, those
+    whose shots are of other players than what is asked would lose half a point (model card).
 
     Parameters
     ----------
@@ -266,7 +273,8 @@ def second_look(
         cosines -= cosines.max(axis=1, keepdims=True)  # the nearest shot counts its weight, however great the attention
         seen = (weights * np.exp(np.float32(head.attention) * cosines)) @ vectors
         seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), np.float32(1e-12))
-        more[asked] = head.of(seen - near) - head.of(support.vectors[number] - near)
+        usual = head.attended * (support.averaging[number] + USUAL)
+        more[asked] = head.of(seen - near) - head.of(support.vectors[number] - near) - usual
     return more
 
 

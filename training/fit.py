@@ -18,7 +18,7 @@ from scipy.cluster.vq import kmeans2
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from mird.kernels.similarity import Head, apart, judge, prototypes
+from mird.kernels.similarity import USUAL, Head, apart, judge, prototypes, second_look
 from mird.training.episodes import Pool, draw_episode
 from mird.training.errors import TrainingError
 from mird.training.recipe import FitSettings
@@ -295,6 +295,30 @@ def calibrate(pairs: Comparisons, gamma: NDArray[np.float64]) -> Head:
 
     scale, bias, several = minimize(loss, np.array([1.0, 0.0, 0.0]), jac=True, method="BFGS").x
     return Head((gamma * scale).astype(np.float32), float(bias), float(several), power=pairs.power)
+
+
+def fit_attended(
+    rng: np.random.Generator,
+    embeddings: NDArray[np.float32],
+    known: dict[str, Pool],
+    head: Head,
+    way: int,
+    shots: Sequence[int],
+    n_episodes: int = 400,
+) -> float:
+    """What the second look brings the right class, in logits and for very many recordings; 0 without attention."""
+    more, share = [], []
+    take_of = _takes(known)
+    for number in range(n_episodes):
+        episode = draw_episode(rng, known, known, {}, way, shots[number % len(shots)])
+        chosen = np.concatenate(episode.support)
+        owner = np.repeat(np.arange(way), [len(s) for s in episode.support])
+        classes = prototypes(episode.labels, embeddings[chosen], owner, recordings=[take_of[clip] for clip in chosen])
+        clips, truth = (np.array(each) for each in zip(*episode.queries, strict=True))
+        more.append(second_look(embeddings[clips], truth, classes, replace(head, attended=0.0)))
+        share.append(classes.averaging[truth] + USUAL)
+    x, y = np.concatenate(share).astype(np.float64), np.concatenate(more).astype(np.float64)
+    return float(x @ y / max(float(x @ x), 1e-12))
 
 
 def fit_threshold(

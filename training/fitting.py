@@ -25,6 +25,7 @@ from mird.training.fit import (
     Projection,
     calibrate,
     draw_comparisons,
+    fit_attended,
     fit_gamma,
     fit_projection,
     fit_threshold,
@@ -82,6 +83,8 @@ def fit_encoder(encoder: ResidualEncoder, recipe: Recipe, material: Material, he
     way = min(recipe.fit.way, len(known))
     pairs = draw_comparisons(rng, known_vectors, known, known, FIT_EPISODES, way, recipe.fit.shots, recipe.fit.power)
     head = replace(calibrate(pairs, gamma), attention=recipe.fit.attention)
+    attended = fit_attended(rng, known_vectors, known, head, way, recipe.fit.shots)
+    head = replace(head, attended=attended)
 
     groups = _no_instruments(encoder, recipe, material, projection, rng)
     background = {label: representatives(vectors) for label, vectors in groups.items()}

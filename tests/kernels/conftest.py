@@ -119,7 +119,7 @@ def card() -> EncoderCard:
         name="linear float32",
         front_end=SMALL,
         fingerprint="0123456789abcdef",
-        head=Head(-rng.uniform(0.5, 1.5, 16).astype(np.float32), 3.25, 2.5, 4.0, 2),
+        head=Head(-rng.uniform(0.5, 1.5, 16).astype(np.float32), 3.25, 2.5, 4.0, 0.5, 2),
         unknown_threshold=0.4375,
         background=background / np.linalg.norm(background, axis=1, keepdims=True),
     )

@@ -103,7 +103,7 @@ def test_card_comes_back_as_it_was_written(opened_by: Open, encoder_file: Path, 
     assert (found.name, found.front_end, found.fingerprint) == (card.name, card.front_end, card.fingerprint)
     assert found.unknown_threshold == card.unknown_threshold
     assert (found.head.bias, found.head.several) == (card.head.bias, 2.5)
-    assert (found.head.attention, found.head.power) == (4.0, 2)
+    assert (found.head.attention, found.head.attended, found.head.power) == (4.0, 0.5, 2)
     np.testing.assert_array_equal(found.head.gamma, card.head.gamma)
     np.testing.assert_array_equal(found.background, card.background)
 
@@ -122,10 +122,10 @@ def test_card_of_before_the_number_and_the_choice_of_shots_counted(
     path = tmp_path / "before.onnx"
     metadata = card.to_metadata()
     head = json.loads(metadata[HEAD_KEY])
-    del head["several"], head["attention"], head["power"]
+    del head["several"], head["attention"], head["attended"], head["power"]
     write(path, metadata | {HEAD_KEY: json.dumps(head)})
     found = opened_by(path).card.head
-    assert (found.several, found.attention, found.power) == (0.0, 0.0, 1)
+    assert (found.several, found.attention, found.attended, found.power) == (0.0, 0.0, 0.0, 1)
 
 
 @pytest.mark.parametrize("change", ["type", "axes", "rows", "channels"])

@@ -36,7 +36,7 @@ def case(name: str, power: int) -> tuple[NDArray[np.float32], NDArray[np.float32
         (each / np.linalg.norm(each, axis=1, keepdims=True)).astype(np.float32)
         for each in (rng.standard_normal((rows, n_dims)) for rows in (n, n_classes, n_background))
     )
-    return queries, vectors, background, Head(-rng.uniform(0.2, 1.5, n_dims).astype(np.float32), 9.5, 2.5, 0.0, power)
+    return queries, vectors, background, Head(-rng.uniform(0.2, 1.5, n_dims).astype(np.float32), 9.5, 2.5, power=power)
 
 
 def averages_of(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

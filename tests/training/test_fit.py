@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from scipy.stats import spearmanr
 
-from mird.kernels.similarity import Head, averaging, judge, prototypes
+from mird.kernels.similarity import Head, averaging, judge, prototypes, second_look
 from mird.training.episodes import Pool, auroc, pools
 from mird.training.errors import TrainingError
 from mird.training.fit import (
     Comparisons,
     calibrate,
     draw_comparisons,
+    fit_attended,
     fit_gamma,
     fit_projection,
     fit_threshold,
@@ -275,6 +276,25 @@ def test_threshold_lies_between_known_and_strange(
     named = (best(np.concatenate([pool.clips for pool in strangers.values()])) >= threshold).mean()
     assert refused < 0.2
     assert named < 0.2
+
+
+def test_the_second_look_brings_what_is_known_nothing_in_the_mean(
+    world: tuple[NDArray[np.float32], dict[str, Pool], dict[str, Pool], NDArray[np.float32]],
+) -> None:
+    """So that P means the same for a class of one recording, which has no second look, as for one of many."""
+    vectors, known, _, _ = world
+    head = Head(np.full(N_DIMS, -4.0, np.float32), 4.0, attention=4.0, power=2)
+    found = fit_attended(np.random.default_rng(8), vectors, known, head, 6, [1, 2, 5])
+    assert found > 0.01
+    names = sorted(known)
+    clips = np.concatenate([known[name].clips[:8] for name in names])
+    owner = np.repeat(np.arange(len(names)), 8)
+    support = prototypes(tuple(names), vectors[clips], owner)
+    asked = np.concatenate([known[name].clips[8:] for name in names])
+    truth = np.repeat(np.arange(len(names)), [len(known[name].clips) - 8 for name in names])
+    before, after = (second_look(vectors[asked], truth, support, replace(head, attended=a)).mean() for a in (0, found))
+    assert abs(after) < 0.35 * before
+    assert fit_attended(np.random.default_rng(8), vectors, known, replace(head, attention=0.0), 6, [1, 2]) == 0.0
 
 
 def test_threshold_with_no_class_to_spare(
