@@ -18,8 +18,8 @@ from scipy.cluster.vq import kmeans2
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from mird.kernels.similarity import USUAL, Head, apart, judge, prototypes, second_look
-from mird.training.episodes import Pool, draw_episode
+from mird.kernels.similarity import USUAL, Head, Prototypes, apart, judge, prototypes, second_look
+from mird.training.episodes import Episode, Pool, draw_episode
 from mird.training.errors import TrainingError
 from mird.training.recipe import FitSettings
 
@@ -231,9 +231,7 @@ def draw_comparisons(
     take_of = _takes(support)
     for number in range(n_episodes):
         episode = draw_episode(rng, support, query, {}, way, shots[number % len(shots)])
-        chosen = np.concatenate(episode.support)
-        owner = np.repeat(np.arange(way), [len(s) for s in episode.support])
-        classes = prototypes(episode.labels, embeddings[chosen], owner, recordings=[take_of[clip] for clip in chosen])
+        classes = _classes_of(episode, embeddings, take_of)
         for clip, truth in episode.queries:
             differences.append(apart(classes.vectors - embeddings[clip], power))
             same.append(np.arange(way) == truth)
@@ -244,6 +242,13 @@ def draw_comparisons(
 def _takes(pools: dict[str, Pool]) -> dict[int, str]:
     """Of each clip the take."""
     return {clip: take for pool in pools.values() for clip, take in zip(pool.clips.tolist(), pool.takes, strict=True)}
+
+
+def _classes_of(episode: Episode, embeddings: NDArray[np.float32], take_of: dict[int, str]) -> Prototypes:
+    """The support set of an episode; clips of one take are one recording."""
+    chosen = np.concatenate(episode.support)
+    owner = np.repeat(np.arange(len(episode.labels)), [len(s) for s in episode.support])
+    return prototypes(episode.labels, embeddings[chosen], owner, recordings=[take_of[clip] for clip in chosen])
 
 
 def fit_gamma(pairs: Comparisons, stiffness: float) -> NDArray[np.float64]:
@@ -311,9 +316,7 @@ def fit_attended(
     take_of = _takes(known)
     for number in range(n_episodes):
         episode = draw_episode(rng, known, known, {}, way, shots[number % len(shots)])
-        chosen = np.concatenate(episode.support)
-        owner = np.repeat(np.arange(way), [len(s) for s in episode.support])
-        classes = prototypes(episode.labels, embeddings[chosen], owner, recordings=[take_of[clip] for clip in chosen])
+        classes = _classes_of(episode, embeddings, take_of)
         clips, truth = (np.array(each) for each in zip(*episode.queries, strict=True))
         more.append(second_look(embeddings[clips], truth, classes, replace(head, attended=0.0)))
         share.append(classes.averaging[truth] + USUAL)
@@ -352,9 +355,7 @@ def fit_threshold(
         left = {labels[i]: known[labels[i]] for i in order[:way]}
         others = {labels[i]: known[labels[i]] for i in order[way:]} if number % 2 and len(labels) > way else strangers
         episode = draw_episode(rng, left, left, others, min(way, len(left)), shots[number % len(shots)])
-        owner = np.repeat(np.arange(len(episode.labels)), [len(s) for s in episode.support])
-        chosen = np.concatenate(episode.support)
-        classes = prototypes(episode.labels, embeddings[chosen], owner, recordings=[take_of[clip] for clip in chosen])
+        classes = _classes_of(episode, embeddings, take_of)
         queries = embeddings[[clip for clip, _ in episode.queries]]
         odds = judge(queries, classes, head, background).max(axis=1)
         for (_, truth), best in zip(episode.queries, odds, strict=True):
