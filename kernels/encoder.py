@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,9 @@ FORMAT = "1"
 FORMAT_KEY, FRONT_END_KEY, FINGERPRINT_KEY = "mird.format", "mird.front_end", "mird.fingerprint"
 HEAD_KEY, THRESHOLD_KEY, NAME_KEY = "mird.head", "mird.unknown_threshold", "mird.name"
 BACKGROUND_KEY = "mird.background"
+
+MOST = 1e30
+"""No number of a head reaches it: float32 ends not far beyond."""
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,10 @@ def _read_head(text: str) -> Head:
         float(found.get("several", 0.0)),
         float(found.get("attention", 0.0)),
         float(found.get("attended", 0.0)),
-        int(found.get("power", 1)),
+        found.get("power", 1),
     )
     numbers = {name: value for name, value in vars(head).items() if name != "gamma"}
-    if not (all(map(math.isfinite, numbers.values())) and head.attention >= 0 and head.power in (1, 2)):
+    if not (all(abs(value) < MOST for value in numbers.values()) and head.attention >= 0 and head.power in (1, 2)):
         raise ValueError(str(numbers))
     return head
 

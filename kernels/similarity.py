@@ -36,7 +36,7 @@ class Head:
     attention : float >= 0
         How much more a shot counts the more it is like the query; see :func:`second_look`. 0: no second look.
     attended : float
-        Logits that the second look brings a class of very many recordings that is rightly the best.
+        Logits that the second look brings the right class if it is of very many recordings.
     power : {1, 2}
         Of the absolute differences.
     """
@@ -84,6 +84,8 @@ class Shots:
 
     def without(self, classes: NDArray[np.bool_]) -> Shots:
         """No shots of some classes, shape (n_classes,), which are then looked at once."""
+        if not classes.any():
+            return self
         counts = np.diff(self.first) * ~classes
         rows = np.repeat(~classes, np.diff(self.first))
         return Shots(self.vectors[rows], self.weights[rows], np.cumsum([0, *counts]))
@@ -170,9 +172,10 @@ def prototypes(
     vectors /= lengths
     of = range(len(embeddings)) if recordings is None else recordings
     owners = [number for number, _ in set(zip(owner.tolist(), of, strict=True))]
-    order = np.argsort(owner, kind="stable")
-    first = np.searchsorted(owner[order], np.arange(len(names) + 1))
-    shots = Shots(embeddings[order], counts[order], first)
+    if (np.diff(owner) < 0).any():
+        order = np.argsort(owner, kind="stable")
+        embeddings, counts, owner = embeddings[order], counts[order], owner[order]
+    shots = Shots(embeddings, counts, np.searchsorted(owner, np.arange(len(names) + 1)))
     return Prototypes(names, vectors, averaging(np.bincount(owners, minlength=len(names))), shots)
 
 
@@ -244,8 +247,9 @@ def second_look(
     Recordings of a class by several players, or of its several ways to sound, have a mean that is like none of them:
     what is known is less like it than it could be, and what is unknown is not. So each shot counts ``exp(attention *
     cosine)`` as much, as in matching networks (Vinyals et al. 2016), and what that brings a class of so many recordings
-    as a rule is taken off: P(same) means the same for one of one shot. Were the classes ordered by this, too, those
-    whose shots are of other players than what is asked would lose half a point (model card).
+    as a rule is taken off: P(same) means the same for one of one shot. (Windows of one recording are so alike that it
+    brings them little.) Were the classes ordered by this, too, those whose shots are of other players than what is
+    asked would lose half a point (model card).
 
     Parameters
     ----------

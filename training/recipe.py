@@ -75,6 +75,7 @@ class FitSettings:
     centring : >= 0
         How much of their mean is taken off the embeddings; 1 is all of it.
     stiffness : of the comparison's weights, towards one common weight
+        Those of squares, which are small numbers, it makes all but even, as the cosine's are.
     power : 1, the paper's weighted L1, or 2, the cosine where the weights are even
     attention : >= 0
         How much more a shot counts the more it is like the query, where the best class is looked at once more.

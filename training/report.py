@@ -85,7 +85,8 @@ def _lines(results: Mapping[str, Any], pictures: Mapping[str, Path]) -> Iterator
         "with 95 % intervals (bootstrap over episodes, and over seeds of training where there are several). Tables by "
         "class, confusion matrices and ROC pool the answers of all seeds. Every system answers the same episodes; "
         "`live-like` moves the queries in time, colours them, puts them into a room and adds noise at 10 to 40 dB. "
-        "Pixels, MFCC and peers: cosine to the mean shot, standardised on the training pool, and whitened on it where "
+        "The encoder's other comparison (L1, or cosine) has even weights and no background. Pixels, MFCC and peers: "
+        "cosine to the mean shot, standardised on the training pool, and whitened on it where "
         "that is said."
     )
     yield ""

@@ -245,6 +245,7 @@ def finish(recipe: Recipe, data: Data, trainer: Trainer, name: str) -> EncoderCa
         "n_damaged_left_out": len(data.damaged),
         "unknown_threshold": fitted.threshold,
         "several": fitted.head.several,
+        "attended": fitted.head.attended,
         "gamma_spread": float(np.std(fitted.head.gamma) / -np.mean(fitted.head.gamma)),
         "recipe": asdict(recipe),
     }

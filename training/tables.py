@@ -64,7 +64,7 @@ LEAST = {
 }
 """Least value, or least of several, by key."""
 
-MOST = {"power": 2}
+MOST = {"power": 2, "attention": 1000}
 """Greatest value by key."""
 
 

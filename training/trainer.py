@@ -1,7 +1,7 @@
 """The training loop: cosine cross-entropy over classes, averaged weights, checkpoints.
 
 Cosine cross-entropy over balanced batches is the loss that generalises best to players never heard; the paper's
-weighted L1 is fitted on the finished embeddings (:mod:`mird.training.fit`).
+comparison is fitted on the finished embeddings (:mod:`mird.training.fit`).
 """
 
 from __future__ import annotations

@@ -28,10 +28,10 @@ def main() -> None:
                 enqueue()
             device.wait(60)
             print(front_end.window, dtype.__name__, float(pictures.astype(np.float32).mean()))
-    for n_dims, n_classes, n_background in ((256, 40, 18), (77, 3, 0)):
+    for n_dims, n_classes, n_background, power in ((256, 40, 18, 1), (256, 40, 18, 2), (77, 3, 0, 2)):
         vectors = rng.standard_normal((n_classes, n_dims)).astype(np.float32)
         background = rng.standard_normal((n_background, n_dims)).astype(np.float32)
-        head = Head(-rng.random(n_dims).astype(np.float32), 4.0, 1.5)
+        head = Head(-rng.random(n_dims).astype(np.float32), 4.0, 1.5, power=power)
         support = ResidentSupport(device, n_dims)
         support.hold(Prototypes(tuple(map(str, range(n_classes))), vectors, averaging(np.arange(1, n_classes + 1))))
         host = device.pinned((2, n_dims), np.float32)

@@ -1,4 +1,4 @@
-"""Comparison of embeddings: prototypes, the weighted L1, the background, probabilities."""
+"""Comparison of embeddings: prototypes, weighted differences, the background, the second look, probabilities."""
 
 from dataclasses import replace
 

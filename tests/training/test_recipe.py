@@ -116,6 +116,7 @@ def test_every_kind_of_value_is_read(recipe_file: Path) -> None:
         ("[fit]\ncentring = -1", "centring=-1.0 must be at least 0"),
         ("[fit]\nstiffness = 0", "stiffness=0.0 must be above 0"),
         ("[fit]\nattention = -1", "attention=-1.0 must be at least 0"),
+        ("[fit]\nattention = 1001", "attention=1001.0 must be at most 1000"),
         ("[fit]\npower = 3", "power=3 must be at most 2"),
         ("[fit]\nway = 1", "way=1 must be at least 2"),
         ("seed = 9223372036854775808", "seed=9223372036854775808 must be a number of 64 bits"),
