@@ -124,8 +124,8 @@ def test_what_is_so_is_kept_and_what_happens_is_told(
     show: "Show", script: "type[Script]", run_bridge: "RunBridge", broker: Mosquitto
 ) -> None:
     bridge = run_bridge("mqtt", "--broker", f"127.0.0.1:{broker.port}")
+    broker.wait_for("mird/status", equals("online"))  # levels and events of before that are not told
     show.publish(script.state(), script.frame("silence"), script.start(), script.frame(end_s=2.0))
-    broker.wait_for("mird/status", equals("online"))
     broker.wait_for("mird/desk/1/label", equals("viola"))
     broker.wait_for("mird/desk/1/level", equals("-20.0"))
     payload, _ = broker.wait_for("mird/desk/1/event", lambda payload: "start" in payload)
