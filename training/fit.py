@@ -40,14 +40,19 @@ class Whitening:
     matrix: Array
 
     def apply(self, embeddings: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Whitened unit vectors, shape (n, n_dims), of embeddings of shape (n, n_features)."""
-        turned = (embeddings - self.mean) @ self.matrix
+        """Whitened unit vectors, shape (n, n_dims), of embeddings of shape (n, n_features), in their precision."""
+        exact = np.result_type(embeddings, np.float32)
+        turned = (embeddings - self.mean.astype(exact)) @ self.matrix.astype(exact)
         unit: NDArray[np.float32] = (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
         return unit
 
 
 def fit_whitening(
-    embeddings: NDArray[np.floating], labels: Sequence[str], sources: Sequence[str], shrinkage: float
+    embeddings: NDArray[np.floating],
+    labels: Sequence[str],
+    sources: Sequence[str],
+    shrinkage: float,
+    weights: NDArray[np.floating] | None = None,
 ) -> Whitening:
     """Within-class covariance normalisation, every (class, source) cell counting the same.
 
@@ -61,24 +66,30 @@ def fit_whitening(
     labels, sources : sequence of str, one per clip
     shrinkage : float, range [0, 1]
         Towards a multiple of the identity.
+    weights : NDArray[floating], shape (n,), optional
+        As many times a clip counts; once, if left out.
 
     Raises
     ------
     TrainingError
         If what varies within the cells has no inverse: they are too few for the features, and nothing is shrunk.
     """
-    mean, deviation = embeddings.mean(0).astype(np.float64), embeddings.std(0).astype(np.float64) + 1e-6
-    scaled = (embeddings - mean) / deviation
+    # In the precision of what is given: products of a full width's features take a minute in float64.
+    exact = np.result_type(embeddings, np.float32)
+    weights = np.ones(len(embeddings)) if weights is None else weights
+    mean = np.average(embeddings, 0, weights)
+    deviation = np.sqrt(np.average((embeddings - mean.astype(exact)) ** 2, 0, weights)) + 1e-6
+    scaled = (embeddings - mean.astype(exact)) / deviation.astype(exact)
     n_dims = scaled.shape[1]
     scatter, n_cells = np.zeros((n_dims, n_dims)), 0
     label_of, source_of = np.array(labels), np.array(sources)
     for label in np.unique(label_of):
-        cells = [
-            scaled[(label_of == label) & (source_of == source)] for source in np.unique(source_of[label_of == label])
-        ]
-        for cell in cells:
-            away = cell - cell.mean(0)
-            scatter += away.T @ away / len(away)
+        for source in np.unique(source_of[label_of == label]):
+            rows = np.flatnonzero((label_of == label) & (source_of == source))
+            share = weights[rows] / weights[rows].sum()
+            centre = (share @ scaled[rows]).astype(exact)
+            away = (scaled[rows] - centre) * np.sqrt(share)[:, None].astype(exact)
+            scatter += away.T @ away
             n_cells += 1
     scatter /= n_cells
     scatter = (1 - shrinkage) * scatter + shrinkage * np.trace(scatter) / n_dims * np.eye(n_dims)
@@ -124,7 +135,11 @@ class Projection:
 
 
 def fit_projection(
-    features: Sequence[NDArray[np.floating]], labels: Sequence[str], sources: Sequence[str], settings: FitSettings
+    features: Sequence[NDArray[np.floating]],
+    labels: Sequence[str],
+    sources: Sequence[str],
+    settings: FitSettings,
+    weights: NDArray[np.floating] | None = None,
 ) -> Projection:
     """Whiten every depth, keep the axes along which training clips then differ most, turn all to random ones, centre.
 
@@ -139,30 +154,44 @@ def fit_projection(
         Of training clips: the embedding that the loss saw, then the stages before it, the last one first.
     labels, sources : sequence of str, one per clip
     settings : FitSettings
+    weights : NDArray[floating], shape (n,), optional
+        As of :func:`fit_whitening`.
     """
     shrinkage = (settings.shrinkage, *(settings.depth_shrinkage for _ in features[1:]))
     depths = []
     for found, towards in zip(features, shrinkage, strict=True):
-        whitening = fit_whitening(found, labels, sources, towards)
+        whitening = fit_whitening(found, labels, sources, towards, weights)
         n_features = found.shape[1]
         _, axes = linalg.eigh(
-            np.cov(whitening.apply(found).T.astype(np.float64)),
+            _covariance(whitening.apply(found), weights),
             subset_by_index=(max(0, n_features - settings.depth_dims), n_features - 1),
         )
         depths.append(Whitening(whitening.mean, whitening.matrix @ axes))
-    weights = np.array([1.0, *settings.depth_weights])
+    of_depths = np.array([1.0, *settings.depth_weights])
     n_dims = sum(depth.matrix.shape[1] for depth in depths)
-    lengths = tuple((weights / np.linalg.norm(weights)).tolist())
+    lengths = tuple((of_depths / np.linalg.norm(of_depths)).tolist())
     whole = Projection(tuple(depths), lengths, rotation(n_dims), np.zeros(n_dims))
-    return replace(whole, centre=settings.centring * _mean(whole.apply(features), labels, sources))
+    return replace(whole, centre=settings.centring * _mean(whole.apply(features), labels, sources, weights))
 
 
-def _mean(embeddings: NDArray[np.float32], labels: Sequence[str], sources: Sequence[str]) -> Array:
+def _covariance(embeddings: NDArray[np.float32], weights: NDArray[np.floating] | None) -> Array:
+    """How weighted embeddings, shape (n, n_dims), vary together, shape (n_dims, n_dims)."""
+    share = np.full(len(embeddings), 1 / len(embeddings)) if weights is None else weights / weights.sum()
+    away = (embeddings - share.astype(np.float32) @ embeddings) * np.sqrt(share)[:, None].astype(np.float32)
+    covariance: Array = (away.T @ away).astype(np.float64)
+    return covariance
+
+
+def _mean(
+    embeddings: NDArray[np.float32], labels: Sequence[str], sources: Sequence[str], weights: NDArray[np.floating] | None
+) -> Array:
     """The mean, shape (n_dims,), in which every (class, source) cell counts the same."""
     cells: dict[tuple[str, str], list[int]] = {}
     for row, cell in enumerate(zip(labels, sources, strict=True)):
         cells.setdefault(cell, []).append(row)
-    mean: Array = np.mean([embeddings[rows].mean(0) for rows in cells.values()], axis=0, dtype=np.float64)
+    weights = np.ones(len(embeddings)) if weights is None else weights
+    centres = [np.average(embeddings[rows], 0, weights[rows]) for rows in cells.values()]
+    mean: Array = np.mean(centres, axis=0, dtype=np.float64)
     return mean
 
 

@@ -141,10 +141,10 @@ def project(encoder: ResidualEncoder, recipe: Recipe, material: Material, rows: 
     clean = material.clean(rows)
     hard = _augmented(clean, material, recipe)
     both = zip(*(embed(encoder, x, recipe) for x in (clean, hard)), strict=True)
-    features = [np.concatenate([*[plain] * CLEAN_WEIGHT, changed]) for plain, changed in both]
-    n_times = CLEAN_WEIGHT + 1
-    labels, sources = ([getattr(material.recordings[i], what) for i in rows] * n_times for what in ("label", "source"))
-    return fit_projection(features, labels, sources, recipe.fit)
+    features = [np.concatenate(pair) for pair in both]
+    labels, sources = ([getattr(material.recordings[i], what) for i in rows] * 2 for what in ("label", "source"))
+    weights = np.repeat((float(CLEAN_WEIGHT), 1.0), len(rows))
+    return fit_projection(features, labels, sources, recipe.fit, weights)
 
 
 @torch.no_grad()

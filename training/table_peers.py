@@ -76,7 +76,10 @@ class TablePeers:
             for i in used:
                 vector = self._vector(recordings[i], name)
                 if vector is None:
-                    raise TrainingError(f"peer {name}: has no vector of {recordings[i].path}; leave out --peers")
+                    raise TrainingError(
+                        f"peer {name}: has no vector of {recordings[i].path}; leave out --peers, or give what it has "
+                        "not heard with --rendered, which is for training alone"
+                    )
                 asked[i] = vector
             found[name] = run_rounds(tasks, cosine_score((asked - mean) / deviation), n_rounds)
             white = np.zeros((len(recordings), whitening.matrix.shape[1]), np.float32)
